@@ -1,0 +1,106 @@
+"""The primitives: AES-256-GCM, HKDF, HMAC, random bytes. Nothing here knows what a message is.
+
+Source: SPEC.md 6.1, 7 and 12.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.hmac import HMAC
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+__all__ = [
+    "COMMITMENT_SIZE",
+    "DATA_KEY_SIZE",
+    "NONCE_SIZE",
+    "TAG_SIZE",
+    "HmacContext",
+    "InvalidSignature",
+    "InvalidTag",
+    "MessageKey",
+    "RandomBytes",
+    "decrypt_once",
+    "derive",
+    "encrypt_once",
+    "equal",
+    "hmac_context",
+    "random_bytes",
+]
+
+DATA_KEY_SIZE: Final = 32
+NONCE_SIZE: Final = 12
+TAG_SIZE: Final = 16
+COMMITMENT_SIZE: Final = 32
+
+_MESSAGE_KEY_INFO: Final = b"postseal v1 A256GCM"
+
+RandomBytes: TypeAlias = Callable[[int], bytes]
+"""Gives that many random bytes. An argument everywhere, so that vectors can cover sealing too."""
+
+HmacContext: TypeAlias = HMAC
+"""HMAC-SHA-256 that has absorbed its key: ``copy``, ``update``, ``finalize``, ``verify``."""
+
+random_bytes: Final[RandomBytes] = os.urandom
+
+
+class MessageKey:
+    """The AES-256-GCM key of messages, kept as a cipher object: the key's bytes are not.
+
+    ``encrypt(nonce, body, aad)`` and ``decrypt(nonce, ciphertext, aad)`` are the cipher's own methods, kept because making the
+    cipher costs more than using it. *decrypt* raises `InvalidTag`.
+    """
+
+    __slots__ = ("commitment", "decrypt", "encrypt")
+
+    def __init__(self, data_key: bytes) -> None:
+        if len(data_key) != DATA_KEY_SIZE:
+            raise ValueError(f"a data key has {DATA_KEY_SIZE} bytes, not {len(data_key)}")
+        okm = derive(data_key, _MESSAGE_KEY_INFO, 64)
+        cipher = AESGCM(okm[:32])
+        self.encrypt = cipher.encrypt
+        self.decrypt = cipher.decrypt
+        self.commitment = okm[32:]
+
+    def __repr__(self) -> str:
+        return "<MessageKey>"
+
+    def __reduce__(self) -> str:
+        raise TypeError("a key is not for pickling")
+
+
+def derive(secret: bytes, info: bytes, length: int = 32) -> bytes:
+    """Derive *length* bytes from *secret* by HKDF-SHA-256 with an empty salt. Source: RFC 5869."""
+    return HKDF(algorithm=SHA256(), length=length, salt=None, info=info).derive(secret)
+
+
+def encrypt_once(key: bytes, plaintext: bytes, aad: bytes, *, random: RandomBytes = random_bytes) -> bytes:
+    """Encrypt with AES-256-GCM under a key that is not kept: nonce, ciphertext and tag in one."""
+    nonce = random(NONCE_SIZE)
+    return nonce + AESGCM(key).encrypt(nonce, plaintext, aad)
+
+
+def decrypt_once(key: bytes, sealed: bytes, aad: bytes) -> bytes:
+    """Undo `encrypt_once`, or raise `InvalidTag`."""
+    if len(sealed) < NONCE_SIZE + TAG_SIZE:
+        raise InvalidTag
+    return AESGCM(key).decrypt(sealed[:NONCE_SIZE], sealed[NONCE_SIZE:], aad)
+
+
+def hmac_context(key: bytes) -> HmacContext:
+    """Make an HMAC-SHA-256 context, to be copied for each message: absorbing the key is half of a short HMAC's cost.
+
+    The copy has ``update``, ``finalize`` and ``verify``; the last compares in constant time and raises `InvalidSignature`.
+    """
+    return HMAC(key, SHA256())
+
+
+def equal(a: bytes, b: bytes) -> bool:
+    """Compare in constant time."""
+    return hmac.compare_digest(a, b)

@@ -1,0 +1,75 @@
+"""Where data keys come from: the `KeyProvider` protocol, and what passes through it.
+
+Source: SPEC.md 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from postseal.core.errors import KeyBroken, KeyRefused, KeyUnavailable, NotMine
+from postseal.core.wire import Recipient
+
+__all__ = [
+    "KeyBroken",
+    "KeyContext",
+    "KeyProvider",
+    "KeyRefused",
+    "KeyUnavailable",
+    "NewDataKey",
+    "NotMine",
+    "Recipient",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyContext:
+    """What a wrapped key is bound to: the same for all messages of a policy to a destination."""
+
+    policy: str
+    destination: str
+
+    def as_dict(self) -> dict[str, str]:
+        """Return the encryption context of key services that take one. Source: SPEC.md 6.2."""
+        return {"postseal:policy": self.policy, "postseal:destination": self.destination}
+
+
+@dataclass(frozen=True, slots=True)
+class NewDataKey:
+    """A data key just made: its 32 bytes, and the same wrapped for each recipient. The bytes do not show in `repr`."""
+
+    data_key: bytes = field(repr=False)
+    recipients: tuple[Recipient, ...]
+
+
+@runtime_checkable
+class KeyProvider(Protocol):
+    """Makes data keys and unwraps them. Called by many threads at once; never for a message whose key is cached.
+
+    Every method raises, besides what it names:
+        KeyUnavailable: No answer, or a request to wait. Trying again may help.
+        KeyRefused: The service said no: rights, or a key that is disabled or deleted. Do not retry.
+    """
+
+    def generate(self, context: KeyContext) -> NewDataKey:
+        """Have a new data key made, wrapped under *context*."""
+
+    def wrap(self, data_key: bytes, context: KeyContext) -> tuple[Recipient, ...]:
+        """Wrap a *data_key* of 32 bytes that another provider made."""
+
+    def unwrap(self, recipients: Sequence[Recipient], context: KeyContext) -> bytes:
+        """Unwrap the data key from the one of *recipients* that is this provider's.
+
+        Args:
+            recipients: As the envelope carried them: 1 to 16, not authenticated. No two of one algorithm and key id.
+            context: The context it was wrapped under.
+
+        Returns:
+            The 32-byte data key. The caller checks it against the commitment.
+
+        Raises:
+            NotMine: None of them is this provider's. Try the next provider.
+            KeyBroken: Changed bytes, or another context. Do not retry.
+        """

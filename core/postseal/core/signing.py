@@ -1,0 +1,407 @@
+"""Signatures and MACs over a whole envelope: the keys, who may use them, and the ring that a policy names.
+
+An algorithm is a property of the key, never of the message: a verifier finds the key by its id and refuses a message that says otherwise.
+
+A MAC is not a signature. `HmacKey` proves *group* origin: some holder of the secret sealed it, and every consumer that can verify can also
+seal. `Ed25519Key` and `Es256Key` prove *sender* origin: only the holder of the private key can.
+
+Source: SPEC.md 7.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final, Literal, Protocol, TypeAlias, get_args
+
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, utils
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from postseal.core import crypto
+from postseal.core.context import check_name, head, text
+from postseal.core.crypto import InvalidSignature
+from postseal.core.errors import ConfigError, Refused, Verdict, nearest
+from postseal.core.wire import MAX_KEY_ID, Algorithm
+
+__all__ = [
+    "Ed25519Key",
+    "Es256Key",
+    "HmacKey",
+    "KeyRing",
+    "Origin",
+    "Sign",
+    "SigningKey",
+    "State",
+    "Verify",
+    "deduplication_key",
+]
+
+Sign: TypeAlias = Callable[[bytes, bytes], bytes]
+"""Signs ``head + payload`` and returns the signature: two arguments, so that a MAC need not join them."""
+
+Verify: TypeAlias = Callable[[bytes, bytes, bytes], None]
+"""Checks the signature (third) over ``head + payload``; raises `InvalidSignature`."""
+
+State: TypeAlias = Literal["pending", "active", "retired", "revoked"]
+"""pending verifies and does not sign yet; active does both; retired verifies, if given a date until then; revoked does neither."""
+
+_MIN_SECRET: Final = 32
+_HMAC_INFO: Final = b"postseal v1 HMAC"
+_DEDUPLICATION_INFO: Final = b"postseal v1 deduplication"
+_COORDINATE: Final = 32
+
+
+class Origin(StrEnum):
+    """What an opened message proves about who sealed it."""
+
+    SENDER = "sender"
+    """A signature: the named sender and nobody else."""
+    GROUP = "group"
+    """A MAC: some holder of the secret, consumers included."""
+    NONE = "none"
+    """Encryption alone: whoever may make a data key for this destination."""
+
+
+class SigningKey(Protocol):
+    """One key of a ring, with or without its private part."""
+
+    @property
+    def id(self) -> str:
+        """Names it in envelopes: 1 to 64 bytes of UTF-8."""
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """The one algorithm it is for."""
+
+    @property
+    def origin(self) -> Origin:
+        """What it proves."""
+
+    @property
+    def state(self) -> State:
+        """Whether it signs and verifies."""
+
+    @property
+    def retired_until(self) -> datetime | None:
+        """When a retired key ends to verify."""
+
+    @property
+    def senders(self) -> frozenset[str] | None:
+        """Who may use it; None for all senders of the policy."""
+
+    @property
+    def can_sign(self) -> bool:
+        """Whether it has a private part."""
+
+    def signer(self, sender: str, destination: str) -> Sign:
+        """Make the function that signs for *sender* to *destination*."""
+
+    def verifier(self, sender: str, destination: str) -> Verify:
+        """Make the function that verifies what *sender* signed for *destination*."""
+
+
+class _Key:
+    """What all keys of a ring have in common."""
+
+    algorithm: Algorithm
+    origin: Origin
+
+    def __init__(
+        self,
+        key_id: str,
+        senders: Iterable[str] | None,
+        state: State,
+        retired_until: datetime | None,
+    ) -> None:
+        self.id = check_name(key_id, "a signing key's id", most=MAX_KEY_ID)
+        if isinstance(senders, str):
+            raise ConfigError(f"senders of key {key_id!r} must be a list of names, not one text")
+        self.senders = (
+            None if senders is None else frozenset(check_name(name, f"a sender of key {key_id!r}") for name in senders)
+        )
+        if self.senders is not None and not self.senders:
+            raise ConfigError(f"key {key_id!r} has an empty list of senders, so nobody may use it")
+        if state not in get_args(State):
+            raise ConfigError(f"state of key {key_id!r} is {state!r}{nearest(str(state), get_args(State))}")
+        if retired_until is not None and (state != "retired" or retired_until.tzinfo is None):
+            raise ConfigError(
+                f"retired_until of key {key_id!r} needs state='retired' and a date with its time zone"
+            )
+        self.state: State = state
+        self.retired_until = retired_until
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id!r} {self.state}>"
+
+    def __reduce__(self) -> str:
+        raise TypeError("a key is not for pickling")
+
+
+class HmacKey(_Key):
+    """HMAC-SHA-256 with a key derived for each sender and destination from a shared *secret*.
+
+    Args:
+        key_id: Names it in envelopes.
+        secret: At least 32 random bytes, which only senders and consumers hold.
+        senders: Who may use it; None for all senders of the policy.
+        state: Whether it signs and verifies.
+        retired_until: When a retired key ends to verify.
+
+    Raises:
+        ConfigError: The secret is short, or an option makes no sense.
+    """
+
+    algorithm = Algorithm.HMAC_256
+    origin = Origin.GROUP
+    can_sign = True
+
+    def __init__(
+        self,
+        key_id: str,
+        secret: bytes,
+        *,
+        senders: Iterable[str] | None = None,
+        state: State = "active",
+        retired_until: datetime | None = None,
+    ) -> None:
+        super().__init__(key_id, senders, state, retired_until)
+        self._secret = _secret(secret, f"the secret of key {key_id!r}")
+
+    def _context(self, sender: str, destination: str) -> crypto.HmacContext:
+        info = _HMAC_INFO + head(4, 2) + text(sender) + text(destination)
+        return crypto.hmac_context(crypto.derive(self._secret, info))
+
+    def signer(self, sender: str, destination: str) -> Sign:
+        """Derive the key of *sender* and *destination*."""
+        keyed = self._context(sender, destination)
+
+        def sign(head: bytes, payload: bytes) -> bytes:
+            context = keyed.copy()
+            context.update(head)
+            context.update(payload)
+            return context.finalize()
+
+        return sign
+
+    def verifier(self, sender: str, destination: str) -> Verify:
+        """Derive the key of *sender* and *destination*."""
+        keyed = self._context(sender, destination)
+
+        def verify(head: bytes, payload: bytes, signature: bytes) -> None:
+            context = keyed.copy()
+            context.update(head)
+            context.update(payload)
+            context.verify(signature)
+
+        return verify
+
+
+class _AsymmetricKey(_Key):
+    """A key pair, or its public half. It belongs to the senders that it names, and it must name some."""
+
+    origin = Origin.SENDER
+
+    def __init__(
+        self,
+        key_id: str,
+        senders: Iterable[str],
+        state: State,
+        retired_until: datetime | None,
+        *,
+        given: tuple[object, object],
+    ) -> None:
+        super().__init__(key_id, senders, state, retired_until)
+        if self.senders is None:
+            raise ConfigError(f"key {key_id!r} must name its senders: whose signature is it?")
+        if sum(part is not None for part in given) != 1:
+            raise ConfigError(f"key {key_id!r} takes either a private key or a public key")
+
+
+class Ed25519Key(_AsymmetricKey):
+    """Ed25519, as a pair (*private_key*) or for verifying only (*public_key*).
+
+    Args:
+        key_id: Names it in envelopes.
+        private_key: Signs and verifies.
+        public_key: Verifies.
+        senders: Whose key it is.
+        state: Whether it signs and verifies.
+        retired_until: When a retired key ends to verify.
+    """
+
+    algorithm = Algorithm.EDDSA
+
+    def __init__(
+        self,
+        key_id: str,
+        *,
+        senders: Iterable[str],
+        private_key: ed25519.Ed25519PrivateKey | None = None,
+        public_key: ed25519.Ed25519PublicKey | None = None,
+        state: State = "active",
+        retired_until: datetime | None = None,
+    ) -> None:
+        super().__init__(key_id, senders, state, retired_until, given=(private_key, public_key))
+        self._private = private_key
+        public = private_key.public_key() if private_key is not None else public_key
+        if not isinstance(public, ed25519.Ed25519PublicKey):
+            raise ConfigError(f"key {key_id!r} is no Ed25519 key: {type(public).__name__}")
+        self._public = public
+
+    @property
+    def can_sign(self) -> bool:
+        """Whether it has a private part."""
+        return self._private is not None
+
+    def signer(self, sender: str, destination: str) -> Sign:  # noqa: ARG002 - one key for all destinations
+        """Return the function that signs."""
+        if self._private is None:
+            raise ConfigError(f"key {self.id!r} has no private part: it cannot sign")
+        sign = self._private.sign
+        return lambda head, payload: sign(head + payload)
+
+    def verifier(self, sender: str, destination: str) -> Verify:  # noqa: ARG002 - one key for all destinations
+        """Return the function that verifies."""
+        verify = self._public.verify
+        return lambda head, payload, signature: verify(signature, head + payload)
+
+
+class Es256Key(_AsymmetricKey):
+    """ECDSA on P-256 with SHA-256, as a pair (*private_key*) or for verifying only (*public_key*).
+
+    Args:
+        key_id: Names it in envelopes.
+        private_key: Signs and verifies.
+        public_key: Verifies.
+        senders: Whose key it is.
+        state: Whether it signs and verifies.
+        retired_until: When a retired key ends to verify.
+    """
+
+    algorithm = Algorithm.ES256
+
+    def __init__(
+        self,
+        key_id: str,
+        *,
+        senders: Iterable[str],
+        private_key: ec.EllipticCurvePrivateKey | None = None,
+        public_key: ec.EllipticCurvePublicKey | None = None,
+        state: State = "active",
+        retired_until: datetime | None = None,
+    ) -> None:
+        super().__init__(key_id, senders, state, retired_until, given=(private_key, public_key))
+        self._private = private_key
+        public = private_key.public_key() if private_key is not None else public_key
+        if not isinstance(public, ec.EllipticCurvePublicKey) or not isinstance(public.curve, ec.SECP256R1):
+            raise ConfigError(f"key {key_id!r} is no P-256 key")
+        self._public = public
+
+    @property
+    def can_sign(self) -> bool:
+        """Whether it has a private part."""
+        return self._private is not None
+
+    def signer(self, sender: str, destination: str) -> Sign:  # noqa: ARG002 - one key for all destinations
+        """Return the function that signs."""
+        if self._private is None:
+            raise ConfigError(f"key {self.id!r} has no private part: it cannot sign")
+        private, scheme = self._private, ec.ECDSA(SHA256())
+
+        def sign(head: bytes, payload: bytes) -> bytes:
+            r, s = utils.decode_dss_signature(private.sign(head + payload, scheme))
+            return r.to_bytes(_COORDINATE, "big") + s.to_bytes(_COORDINATE, "big")
+
+        return sign
+
+    def verifier(self, sender: str, destination: str) -> Verify:  # noqa: ARG002 - one key for all destinations
+        """Return the function that verifies."""
+        public, scheme = self._public, ec.ECDSA(SHA256())
+
+        def verify(head: bytes, payload: bytes, signature: bytes) -> None:
+            r = int.from_bytes(signature[:_COORDINATE], "big")
+            s = int.from_bytes(signature[_COORDINATE:], "big")
+            public.verify(utils.encode_dss_signature(r, s), head + payload, scheme)
+
+        return verify
+
+
+class KeyRing:
+    """The keys of one signer name: at most one of them signs here, all that are not revoked verify.
+
+    Args:
+        keys: The first that is active and has a private part signs. None at all makes a ring that only verifies.
+
+    Raises:
+        ConfigError: No keys, or two of one id.
+    """
+
+    __slots__ = ("_clock", "_keys", "active")
+
+    def __init__(self, keys: Iterable[SigningKey], *, clock: Callable[[], float] = time.time) -> None:
+        found: dict[bytes, SigningKey] = {}
+        for key in keys:
+            if found.setdefault(key.id.encode(), key) is not key:
+                raise ConfigError(f"two keys of one ring have the id {key.id!r}")
+        if not found:
+            raise ConfigError("a key ring needs a key")
+        self._keys: Mapping[bytes, SigningKey] = MappingProxyType(found)
+        self._clock = clock
+        self.active: SigningKey | None = next((k for k in found.values() if k.state == "active" and k.can_sign), None)
+
+    def __iter__(self) -> Iterable[SigningKey]:
+        return iter(self._keys.values())
+
+    def __repr__(self) -> str:
+        return f"<KeyRing {', '.join(key.id for key in self._keys.values())}>"
+
+    def signing_key(self, sender: str) -> SigningKey:
+        """Return the key that signs for *sender*.
+
+        Raises:
+            ConfigError: There is none here, or it is another sender's.
+        """
+        key = self.active
+        if key is None:
+            raise ConfigError("the key ring has no active key with a private part: it only verifies")
+        if key.senders is not None and sender not in key.senders:
+            raise ConfigError(
+                f"key {key.id!r} is not for sender {sender!r}{nearest(sender, key.senders)}"
+            )
+        return key
+
+    def find(self, unverified_key_id: bytes, unverified_sender: str) -> SigningKey:
+        """Return the key that may now verify a message which says that *unverified_sender* signed it.
+
+        Raises:
+            Refused: *unknown-key* or *unknown-sender*.
+        """
+        key = self._keys.get(unverified_key_id)
+        if key is None or not self.may_verify(key):
+            raise Refused(Verdict.UNKNOWN_KEY, "the signing key is not in the ring, or no longer verifies")
+        if key.senders is not None and unverified_sender not in key.senders:
+            raise Refused(Verdict.UNKNOWN_SENDER, f"key {key.id!r} is not of the sender that the message names")
+        return key
+
+    def may_verify(self, key: SigningKey) -> bool:
+        """Tell whether *key* verifies now."""
+        if key.state == "revoked":
+            return False
+        return key.retired_until is None or self._clock() < key.retired_until.timestamp()
+
+
+def deduplication_key(secret: bytes, destination: str) -> crypto.HmacContext:
+    """Make the keyed hash of clear bodies for *destination*. Source: SPEC.md 12."""
+    info = _DEDUPLICATION_INFO + head(4, 1) + text(destination)
+    return crypto.hmac_context(crypto.derive(_secret(secret, "the deduplication secret"), info))
+
+
+def _secret(secret: bytes, what: str) -> bytes:
+    if not isinstance(secret, bytes):
+        raise ConfigError(f"{what} must be bytes, not {type(secret).__name__}")
+    if len(secret) < _MIN_SECRET:
+        raise ConfigError(f"{what} has {len(secret)} bytes; at least {_MIN_SECRET} random bytes are needed")
+    return secret

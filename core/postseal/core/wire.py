@@ -1,0 +1,599 @@
+"""Bytes to `Envelope` and back. No crypto, no I/O, no policy.
+
+`decode` reads any bytes and refuses whatever is not exactly of SPEC.md, sections 2 to 4. `Skeleton` is the hot path: what is constant in
+the headers of all messages of one data key, so that the rest is four holes of fixed place and width.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import Final, NoReturn
+
+from postseal.core.context import byte_string, head, integer, is_plain, text
+from postseal.core.errors import Refused, Verdict
+
+__all__ = [
+    "Algorithm",
+    "Envelope",
+    "Header",
+    "Outer",
+    "Protection",
+    "Recipient",
+    "Skeleton",
+    "decode",
+    "encode_recipients",
+    "looks_sealed",
+]
+
+VERSION: Final = 1
+LABEL: Final = -65537
+MAX_BODY: Final = 2**31 - 17
+MAX_RECIPIENTS: Final = 16
+MAX_WRAPPED: Final = 6144
+MAX_KEY_ID: Final = 64
+MAX_BOUND: Final = 64
+MAX_TEXT: Final = 255
+MAX_DESTINATION: Final = 512
+MAX_POLICY: Final = 64
+MESSAGE_ID_SIZE: Final = 16
+TIME_MIN: Final = 2**16
+TIME_MAX: Final = 2**32 - 1
+
+TAG_ENCRYPT: Final = 96
+TAG_MAC: Final = 17
+TAG_SIGN: Final = 18
+FORMAT_ENCRYPT: Final = 96
+"""CoAP content format of ``application/cose; cose-type="cose-encrypt"``."""
+
+_UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG = range(7)
+_NULL: Final = 0xF6
+_ENCRYPT_HEAD: Final = b"\xd8\x60\x84"
+_LABEL_HEAD: Final = integer(LABEL)
+
+
+class Protection(IntEnum):
+    """What an envelope does for its body. Source: SPEC.md 1."""
+
+    CONFIDENTIALITY = 1
+    PRIVACY = 2
+    INTEGRITY = 3
+
+
+class Algorithm(IntEnum):
+    """COSE algorithm numbers of this profile. Source: SPEC.md 10.1; RFC 9053."""
+
+    A256GCM = 3
+    HMAC_256 = 5
+    ES256 = -7
+    EDDSA = -8
+
+    @property
+    def tag(self) -> int:
+        """The CBOR tag of the structure that it signs."""
+        return TAG_MAC if self is Algorithm.HMAC_256 else TAG_SIGN
+
+    @property
+    def signature_size(self) -> int:
+        """Bytes of a MAC or signature."""
+        return 32 if self is Algorithm.HMAC_256 else 64
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """One wrapped key among several. Authenticated by nothing until the commitment of what it unwraps to was checked."""
+
+    algorithm: int
+    key_id: bytes
+    wrapped_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The protected header: what every message says of itself. Source: SPEC.md 4.
+
+    *nonce* and *commitment* are there in encrypting forms, *key_id* in integrity. *seconds* and *expires* count from the epoch.
+    """
+
+    algorithm: Algorithm
+    sender: str
+    destination: str
+    seconds: int
+    millis: int
+    message_id: bytes
+    protection: Protection
+    policy: str
+    policy_version: int = 0
+    bound: tuple[str, ...] = ()
+    content_type: str | None = None
+    expires: int | None = None
+    nonce: bytes | None = None
+    commitment: bytes | None = None
+    key_id: bytes | None = None
+
+    def encode(self) -> bytes:
+        """Encode the content of the protected byte string."""
+        return Skeleton(self).protected(
+            self.nonce or b"", self.seconds, self.message_id, self.millis, self.expires
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Outer:
+    """What signs an encrypting envelope, in privacy. *head* is all that stands before the payload's own head."""
+
+    algorithm: Algorithm
+    key_id: bytes
+    protected: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A decoded envelope. Nothing in it is authenticated yet.
+
+    Attributes:
+        protected: The protected byte string's content, as it stood there.
+        header: The same, parsed.
+        payload: Ciphertext with tag; in integrity the clear body.
+        recipients: One to 16; none in integrity.
+        recipients_bytes: The same, as they stood there.
+        outer: What signs it, in privacy.
+        inner: The bytes of the encrypting envelope itself, in privacy.
+        signature: MAC or signature, in integrity.
+    """
+
+    protected: bytes
+    header: Header
+    payload: bytes
+    recipients: tuple[Recipient, ...] = ()
+    recipients_bytes: bytes = b""
+    outer: Outer | None = None
+    inner: bytes = b""
+    signature: bytes = b""
+
+
+class Skeleton:
+    """The constant parts of a protected header, with holes for nonce, times and message id.
+
+    One is made for each data key and content type; sealing fills the holes in one call, opening compares the constant parts in one
+    call. A header that matches is, hole by hole, one that `decode` would have accepted.
+
+    Attributes:
+        header: A header it was made from; its constant fields are those of all that match.
+        size: Bytes of the protected header.
+        head: What an encrypting envelope has before the protected header's content.
+    """
+
+    __slots__ = ("_expires", "_parts", "_struct", "aad_head", "head", "header", "size")
+
+    def __init__(self, header: Header) -> None:
+        self.header = header
+        nonce_size = 0 if header.nonce is None else len(header.nonce)
+        claims = 4 if header.expires is None else 5
+        first = [head(_MAP, 3 + (header.content_type is not None) + 1), b"\x01", integer(header.algorithm)]
+        if header.content_type is not None:
+            first += (b"\x03", text(header.content_type))
+        if header.nonce is None:
+            first += (b"\x04", byte_string(header.key_id or b""))
+        else:
+            first += (b"\x05", head(_BYTES, nonce_size))
+        claims_head = (
+            b"\x0f" + head(_MAP, claims) + b"\x01" + text(header.sender) + b"\x03" + text(header.destination)
+        )
+        postseal_head = (
+            _LABEL_HEAD
+            + head(_ARRAY, 7)
+            + head(_UNSIGNED, VERSION)
+            + head(_UNSIGNED, header.protection)
+            + b"\x42"
+        )
+        last = b"".join(
+            (
+                text(header.policy),
+                head(_UNSIGNED, header.policy_version),
+                head(_ARRAY, len(header.bound)),
+                *map(text, header.bound),
+                b"\xf6" if header.commitment is None else byte_string(header.commitment),
+            )
+        )
+        self._expires = header.expires is not None
+        before_iat = b"\x06\x1a"
+        if self._expires:
+            claims_head += b"\x04\x1a"
+        else:
+            claims_head += before_iat
+        self._parts = (b"".join(first), claims_head, before_iat, b"\x07\x50", postseal_head, last)
+        a, b, c, d, e, f = map(len, self._parts)
+        exp = f"I{c}s" if self._expires else ""
+        self._struct = struct.Struct(f">{a}s{nonce_size}s{b}s{exp}I{d}s16s{e}sH{f}s")
+        self.size = self._struct.size
+        self.head = _ENCRYPT_HEAD + head(_BYTES, self.size)
+        self.aad_head = b"\x83\x67Encrypt" + head(_BYTES, self.size)
+
+    def protected(
+        self, nonce: bytes, seconds: int, message_id: bytes, millis: int, expires: int | None = None
+    ) -> bytes:
+        """Fill the holes: the content of the protected byte string."""
+        a, b, c, d, e, f = self._parts
+        if self._expires:
+            return self._struct.pack(a, nonce, b, expires, c, seconds, d, message_id, e, millis, f)
+        return self._struct.pack(a, nonce, b, seconds, d, message_id, e, millis, f)
+
+    def match(self, data: bytes, start: int) -> tuple[bytes, int, bytes, int, int | None] | None:
+        """Return nonce, seconds, message id, milliseconds and expiry of the header at *start*, or None where it is another's.
+
+        *data* must have at least ``start + size`` bytes.
+        """
+        expires: int | None = None
+        if self._expires:
+            a, nonce, b, expires, c, seconds, d, message_id, e, millis, f = self._struct.unpack_from(
+                data, start
+            )
+            if c != self._parts[2] or expires < TIME_MIN:
+                return None
+        else:
+            a, nonce, b, seconds, d, message_id, e, millis, f = self._struct.unpack_from(data, start)
+        parts = self._parts
+        if (
+            a != parts[0]
+            or b != parts[1]
+            or d != parts[3]
+            or e != parts[4]
+            or f != parts[5]
+            or seconds < TIME_MIN
+            or millis > 999  # noqa: PLR2004 - milliseconds of a second
+        ):
+            return None
+        return nonce, seconds, message_id, millis, expires
+
+
+def encode_recipients(recipients: Sequence[Recipient]) -> bytes:
+    """Encode the recipients array."""
+    parts = [head(_ARRAY, len(recipients))]
+    for recipient in recipients:
+        parts += (
+            b"\x83\x40\xa2\x01",
+            integer(recipient.algorithm),
+            b"\x04",
+            byte_string(recipient.key_id),
+            byte_string(recipient.wrapped_key),
+        )
+    return b"".join(parts)
+
+
+def encode_outer(algorithm: Algorithm, key_id: bytes) -> bytes:
+    """Encode the content of the outer protected byte string of privacy. Source: SPEC.md 3.2."""
+    return (
+        b"\xa3\x01" + integer(algorithm) + b"\x03" + head(_UNSIGNED, FORMAT_ENCRYPT) + b"\x04" + byte_string(key_id)
+    )
+
+
+def signed_head(algorithm: Algorithm, protected: bytes) -> bytes:
+    """Encode what a signed envelope has before its payload's head."""
+    return head(_TAG, algorithm.tag) + b"\x84" + byte_string(protected) + b"\xa0"
+
+
+def to_be_signed_head(algorithm: Algorithm, protected: bytes) -> bytes:
+    """Encode MAC_structure or Sig_structure up to ``external_aad``. Source: SPEC.md 7; RFC 9052 4.4 and 6.3."""
+    word = "MAC0" if algorithm.tag == TAG_MAC else "Signature1"
+    return b"\x84" + text(word) + byte_string(protected)
+
+
+def looks_sealed(data: bytes) -> bool:
+    """Tell whether *data* begins as an envelope does. Source: SPEC.md 3.4."""
+    first = data[:4]
+    if len(first) < 4:  # noqa: PLR2004 - the four bytes just taken
+        return False
+    if first[0] == 0xD8:  # noqa: PLR2004 - the head of tag 96, as in SPEC.md 3.4; likewise below
+        return first[:3] == _ENCRYPT_HEAD and first[3] in (0x58, 0x59)
+    return first[0] in (0xD1, 0xD2) and first[1] == 0x84 and 0x43 <= first[2] <= 0x59  # noqa: PLR2004
+
+
+def decode(data: bytes) -> Envelope:
+    """Decode an envelope, strictly.
+
+    Takes no more memory than a few times *data*.
+
+    Raises:
+        Refused: *unprotected* where the bytes do not look sealed, *malformed* where they are not exactly of SPEC.md.
+    """
+    if not looks_sealed(data):
+        raise Refused(Verdict.UNPROTECTED, "the body is no envelope")
+    reader = _Reader(data, 0, len(data))
+    tag = reader.take(_TAG)
+    envelope = _encrypt(reader) if tag == TAG_ENCRYPT else _signed(reader, tag)
+    reader.finish("envelope")
+    return envelope
+
+
+def _encrypt(reader: _Reader) -> Envelope:
+    reader.expect(_ARRAY, 4)
+    protected = reader.byte_string(24, 65535)
+    reader.expect(_MAP, 0)
+    ciphertext = reader.byte_string(16, MAX_BODY + 16)
+    start = reader.position
+    recipients = _recipients(reader)
+    header = _header(protected, encrypting=True)
+    return Envelope(
+        protected=protected,
+        header=header,
+        payload=ciphertext,
+        recipients=recipients,
+        recipients_bytes=reader.data[start : reader.position],
+    )
+
+
+def _recipients(reader: _Reader) -> tuple[Recipient, ...]:
+    count = reader.take(_ARRAY)
+    if not 1 <= count <= MAX_RECIPIENTS:
+        _malformed(f"{count} recipients; 1 to {MAX_RECIPIENTS} may be")
+    recipients: dict[tuple[int, bytes], Recipient] = {}
+    for _ in range(count):
+        reader.expect(_ARRAY, 3)
+        reader.expect(_BYTES, 0)
+        reader.expect(_MAP, 2)
+        reader.expect(_UNSIGNED, 1)
+        algorithm = reader.integer()
+        reader.expect(_UNSIGNED, 4)
+        key_id = reader.byte_string(1, MAX_KEY_ID)
+        wrapped = reader.byte_string(1, MAX_WRAPPED)
+        recipients[algorithm, key_id] = Recipient(algorithm, key_id, wrapped)
+    if len(recipients) != count:
+        _malformed("two recipients have the same algorithm and key id")
+    return tuple(recipients.values())
+
+
+def _signed(reader: _Reader, tag: int) -> Envelope:
+    reader.expect(_ARRAY, 4)
+    protected = reader.byte_string(3, 65535)
+    reader.expect(_MAP, 0)
+    payload = reader.byte_string(0, reader.end)
+    signature = reader.byte_string(32, 64)
+    outer = _outer(protected, signature)
+    if outer is None:
+        header = _header(protected, encrypting=False)
+        _check_signature_form(header.algorithm, tag, signature)
+        return Envelope(protected=protected, header=header, payload=payload, signature=signature)
+    _check_signature_form(outer.algorithm, tag, signature)
+    if payload[:3] != _ENCRYPT_HEAD:
+        _malformed("a signed envelope that says it encrypts holds no encrypting one")
+    inner = _Reader(payload, 2, len(payload))
+    envelope = _encrypt(inner)
+    inner.finish("inner envelope")
+    if envelope.header.protection is not Protection.PRIVACY:
+        _malformed("a signed envelope holds one that is not of privacy")
+    return replace(envelope, outer=outer, inner=payload)
+
+
+def _check_signature_form(algorithm: Algorithm, tag: int, signature: bytes) -> None:
+    if algorithm.tag != tag or algorithm.signature_size != len(signature):
+        _malformed("tag, algorithm and length of the signature do not belong together")
+
+
+def _outer(protected: bytes, signature: bytes) -> Outer | None:
+    """Read the outer protected header of privacy, or None where it is one of integrity."""
+    reader = _Reader(protected, 0, len(protected))
+    if reader.take(_MAP) != 3:  # noqa: PLR2004 - labels 1, 3 and 4
+        return None
+    algorithm = _algorithm(reader)
+    reader.expect(_UNSIGNED, 3)
+    reader.expect(_UNSIGNED, FORMAT_ENCRYPT)
+    reader.expect(_UNSIGNED, 4)
+    key_id = reader.byte_string(1, MAX_KEY_ID)
+    reader.finish("outer header")
+    return Outer(algorithm, key_id, protected, signature)
+
+
+def _algorithm(reader: _Reader) -> Algorithm:
+    reader.expect(_UNSIGNED, 1)
+    number = reader.integer()
+    if number not in (Algorithm.HMAC_256, Algorithm.ES256, Algorithm.EDDSA):
+        _malformed(f"signature algorithm {number} is not of this profile")
+    return Algorithm(number)
+
+
+def _header(protected: bytes, *, encrypting: bool) -> Header:
+    reader = _Reader(protected, 0, len(protected))
+    count = reader.take(_MAP)
+    algorithm = Algorithm.A256GCM
+    if encrypting:
+        reader.expect(_UNSIGNED, 1)
+        reader.expect(_UNSIGNED, Algorithm.A256GCM)
+    else:
+        algorithm = _algorithm(reader)
+    content_type = None
+    if reader.peek() == 3:  # noqa: PLR2004 - label 3, content type
+        reader.expect(_UNSIGNED, 3)
+        content_type = reader.text(1, MAX_TEXT)
+    nonce = key_id = None
+    if encrypting:
+        reader.expect(_UNSIGNED, 5)
+        nonce = reader.byte_string(12, 12)
+    else:
+        reader.expect(_UNSIGNED, 4)
+        key_id = reader.byte_string(1, MAX_KEY_ID)
+    if count != 4 + (content_type is not None):
+        _malformed(f"{count} header parameters")
+    reader.expect(_UNSIGNED, 15)
+    sender, destination, expires, seconds, message_id = _claims(reader)
+    if reader.integer() != LABEL:
+        _malformed("a header parameter that is not of this profile")
+    reader.expect(_ARRAY, 7)
+    if (version := reader.take(_UNSIGNED)) != VERSION:
+        _malformed(f"the envelope is of version {version}; this library knows version {VERSION}")
+    protection = _protection(reader, encrypting=encrypting)
+    millis = int.from_bytes(reader.byte_string(2, 2), "big")
+    if millis > 999:  # noqa: PLR2004 - milliseconds of a second
+        _malformed("more than 999 milliseconds")
+    policy = reader.name(1, MAX_POLICY)
+    policy_version = reader.take(_UNSIGNED)
+    if policy_version >= 1 << 32:
+        _malformed("the policy version is over 32 bits")
+    bound = _bound(reader)
+    commitment = None
+    if encrypting:
+        commitment = reader.byte_string(32, 32)
+    elif reader.byte() != _NULL:
+        _malformed("integrity has no key commitment")
+    reader.finish("header")
+    return Header(
+        algorithm=algorithm,
+        sender=sender,
+        destination=destination,
+        seconds=seconds,
+        millis=millis,
+        message_id=message_id,
+        protection=protection,
+        policy=policy,
+        policy_version=policy_version,
+        bound=bound,
+        content_type=content_type,
+        expires=expires,
+        nonce=nonce,
+        commitment=commitment,
+        key_id=key_id,
+    )
+
+
+def _claims(reader: _Reader) -> tuple[str, str, int | None, int, bytes]:
+    count = reader.take(_MAP)
+    reader.expect(_UNSIGNED, 1)
+    sender = reader.name(1, MAX_TEXT)
+    reader.expect(_UNSIGNED, 3)
+    destination = reader.name(3, MAX_DESTINATION)
+    expires = None
+    if reader.peek() == 4:  # noqa: PLR2004 - claim 4, exp
+        reader.expect(_UNSIGNED, 4)
+        expires = reader.time()
+    if count != 4 + (expires is not None):
+        _malformed(f"{count} claims")
+    reader.expect(_UNSIGNED, 6)
+    seconds = reader.time()
+    reader.expect(_UNSIGNED, 7)
+    message_id = reader.byte_string(MESSAGE_ID_SIZE, MESSAGE_ID_SIZE)
+    return sender, destination, expires, seconds, message_id
+
+
+def _protection(reader: _Reader, *, encrypting: bool) -> Protection:
+    number = reader.take(_UNSIGNED)
+    allowed: Iterable[int] = (1, 2) if encrypting else (3,)
+    if number not in allowed:
+        _malformed(f"protection {number} does not stand in this form")
+    return Protection(number)
+
+
+def _bound(reader: _Reader) -> tuple[str, ...]:
+    count = reader.take(_ARRAY)
+    if count > MAX_BOUND:
+        _malformed(f"{count} bound headers; at most {MAX_BOUND} may be")
+    names = tuple(reader.text(1, MAX_TEXT) for _ in range(count))
+    encoded = [name.encode() for name in names]
+    if any(a >= b for a, b in zip(encoded, encoded[1:], strict=False)):
+        _malformed("bound headers are out of order or repeated")
+    return names
+
+
+def _malformed(why: str) -> NoReturn:
+    raise Refused(Verdict.MALFORMED, why)
+
+
+class _Reader:
+    """Reads deterministic CBOR from ``data[position:end]``, and refuses any other."""
+
+    __slots__ = ("data", "end", "position")
+
+    def __init__(self, data: bytes, position: int, end: int) -> None:
+        self.data = data
+        self.position = position
+        self.end = end
+
+    def peek(self) -> int:
+        """Return the next byte without taking it; -1 at the end."""
+        return self.data[self.position] if self.position < self.end else -1
+
+    def byte(self) -> int:
+        if self.position >= self.end:
+            _malformed("the envelope ends early")
+        value = self.data[self.position]
+        self.position += 1
+        return value
+
+    def take(self, major: int) -> int:
+        """Take a head of *major* type and return its argument."""
+        first = self.byte()
+        if first >> 5 != major:
+            _malformed(f"major type {first >> 5} where {major} is due")
+        return self._argument(first)
+
+    def _argument(self, first: int) -> int:
+        low = first & 0x1F
+        if low < 24:  # noqa: PLR2004 - RFC 8949 3, likewise below
+            return low
+        if low > 27:  # noqa: PLR2004
+            _malformed("an indefinite length")
+        size = 1 << low - 24
+        stop = self.position + size
+        if stop > self.end:
+            _malformed("the envelope ends early")
+        value = int.from_bytes(self.data[self.position : stop], "big")
+        self.position = stop
+        if value < (24 if size == 1 else 1 << 4 * size):
+            _malformed("a number that is not in its shortest form")
+        return value
+
+    def expect(self, major: int, argument: int) -> None:
+        """Take a head that must be *major* and *argument*."""
+        if (found := self.take(major)) != argument:
+            _malformed(f"{found} where {argument} is due (major type {major})")
+
+    def integer(self) -> int:
+        """Take an integer between -2**32 and 2**32 - 1."""
+        first = self.byte()
+        major = first >> 5
+        if major not in (_UNSIGNED, _NEGATIVE):
+            _malformed(f"major type {major} where an integer is due")
+        value = self._argument(first)
+        if value >= 1 << 32:
+            _malformed("an integer over 32 bits")
+        return -1 - value if major == _NEGATIVE else value
+
+    def time(self) -> int:
+        """Take a time in whole seconds; its shortest form must have four bytes."""
+        seconds = self.take(_UNSIGNED)
+        if not TIME_MIN <= seconds <= TIME_MAX:
+            _malformed("a time before 1970-01-02 or after 2106-02-07")
+        return seconds
+
+    def byte_string(self, least: int, most: int) -> bytes:
+        return self._bytes(_BYTES, least, most)
+
+    def text(self, least: int, most: int) -> str:
+        try:
+            return self._bytes(_TEXT, least, most).decode()
+        except UnicodeDecodeError:
+            _malformed("text that is not UTF-8")
+
+    def name(self, least: int, most: int) -> str:
+        """Take a text that is a name: NFC and without control characters."""
+        name = self.text(least, most)
+        if not is_plain(name):
+            _malformed("a name that is not in normalisation form C or has control characters")
+        return name
+
+    def _bytes(self, major: int, least: int, most: int) -> bytes:
+        size = self.take(major)
+        if not least <= size <= most:
+            _malformed(f"{size} bytes where {least} to {most} may be")
+        stop = self.position + size
+        if stop > self.end:
+            _malformed("the envelope ends early")
+        value = self.data[self.position : stop]
+        self.position = stop
+        return value
+
+    def finish(self, what: str) -> None:
+        if self.position != self.end:
+            _malformed(f"{self.end - self.position} bytes after the end of the {what}")
