@@ -1,1 +1,65 @@
-"""placeholder."""
+"""postseal seals messages in the producer and opens them in the consumer.
+
+A working program::
+
+    from postseal.core import Policy, Sealer, UnsafeLocalKeys
+
+    orders = Policy(name="orders", destinations=["kafka:orders"], keys=["main"])
+    sealer = Sealer(sender="billing-api", policies=[orders], keys={"main": UnsafeLocalKeys.ephemeral()})
+
+    envelope = sealer.seal(b"4111 1111 1111 1111", destination="kafka:orders")
+    print(sealer.open(envelope, destination="kafka:orders").body)
+
+In production the key provider is `AwsKms`. Adapters (`postseal.kafka`, `postseal.sqs`) call the sealer, so that programs need not.
+"""
+
+from postseal.core.audit import AuditEvent
+from postseal.core.datakeys import DataKeyLimits, OpeningLimits
+from postseal.core.errors import (
+    ConfigError,
+    KeyRefused,
+    KeyUnavailable,
+    MissingExtraError,
+    PostsealError,
+    Refused,
+    TooLarge,
+    Verdict,
+)
+from postseal.core.incoming import Opened, Verified
+from postseal.core.keys import KeyContext, KeyProvider, NewDataKey, Recipient
+from postseal.core.policy import Policy
+from postseal.core.providers.combined import CombinedKeys
+from postseal.core.providers.local import UnsafeLocalKeys, UnsafeLocalKeysWarning
+from postseal.core.sealer import Sealer
+from postseal.core.signing import Ed25519Key, Es256Key, HmacKey, KeyRing, Origin, SigningKey
+
+__all__ = [
+    "AuditEvent",
+    "CombinedKeys",
+    "ConfigError",
+    "DataKeyLimits",
+    "Ed25519Key",
+    "Es256Key",
+    "HmacKey",
+    "KeyContext",
+    "KeyProvider",
+    "KeyRefused",
+    "KeyRing",
+    "KeyUnavailable",
+    "MissingExtraError",
+    "NewDataKey",
+    "Opened",
+    "OpeningLimits",
+    "Origin",
+    "Policy",
+    "PostsealError",
+    "Recipient",
+    "Refused",
+    "Sealer",
+    "SigningKey",
+    "TooLarge",
+    "UnsafeLocalKeys",
+    "UnsafeLocalKeysWarning",
+    "Verdict",
+    "Verified",
+]

@@ -41,6 +41,17 @@ def head(major: int, value: int) -> bytes:
     raise OverflowError(value)
 
 
+def byte_head(size: int) -> bytes:
+    """Encode the head of a byte string of *size* bytes; the same as ``head(2, size)``, and short for what is common."""
+    if size < 24:  # noqa: PLR2004 - RFC 8949 3
+        return _SHORT_HEADS[size]
+    if size < 1 << 8:
+        return b"\x58" + size.to_bytes(1, "big")
+    if size < 1 << 16:
+        return b"\x59" + size.to_bytes(2, "big")
+    return head(2, size)
+
+
 def text(value: str) -> bytes:
     """Encode a CBOR text string."""
     raw = value.encode()
@@ -145,6 +156,8 @@ def is_plain(name: str) -> bool:
         return False
     return unicodedata.is_normalized("NFC", name) and not any(unicodedata.category(c) == "Cc" for c in name)
 
+
+_SHORT_HEADS: Final = tuple(head(2, size) for size in range(24))
 
 EMPTY: Final = canonical()
 """The encoding where nothing is bound."""

@@ -11,7 +11,7 @@ Source: SPEC.md 7.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
@@ -39,11 +39,11 @@ __all__ = [
     "deduplication_key",
 ]
 
-Sign: TypeAlias = Callable[[bytes, bytes], bytes]
-"""Signs ``head + payload`` and returns the signature: two arguments, so that a MAC need not join them."""
+Sign: TypeAlias = Callable[[bytes], bytes]
+"""Signs the prefix it was made with and then its argument; returns the signature."""
 
-Verify: TypeAlias = Callable[[bytes, bytes, bytes], None]
-"""Checks the signature (third) over ``head + payload``; raises `InvalidSignature`."""
+Verify: TypeAlias = Callable[[bytes, bytes], None]
+"""Checks the signature, its second argument, over the prefix it was made with and then its first; raises `InvalidSignature`."""
 
 State: TypeAlias = Literal["pending", "active", "retired", "revoked"]
 """pending verifies and does not sign yet; active does both; retired verifies, if given a date until then; revoked does neither."""
@@ -96,11 +96,11 @@ class SigningKey(Protocol):
     def can_sign(self) -> bool:
         """Whether it has a private part."""
 
-    def signer(self, sender: str, destination: str) -> Sign:
-        """Make the function that signs for *sender* to *destination*."""
+    def signer(self, sender: str, destination: str, prefix: bytes = b"") -> Sign:
+        """Make the function that signs for *sender* to *destination* what begins with *prefix*."""
 
-    def verifier(self, sender: str, destination: str) -> Verify:
-        """Make the function that verifies what *sender* signed for *destination*."""
+    def verifier(self, sender: str, destination: str, prefix: bytes = b"") -> Verify:
+        """Make the function that verifies what *sender* signed for *destination* and begins with *prefix*."""
 
 
 class _Key:
@@ -120,7 +120,9 @@ class _Key:
         if isinstance(senders, str):
             raise ConfigError(f"senders of key {key_id!r} must be a list of names, not one text")
         self.senders = (
-            None if senders is None else frozenset(check_name(name, f"a sender of key {key_id!r}") for name in senders)
+            None
+            if senders is None
+            else frozenset(check_name(name, f"a sender of key {key_id!r}") for name in senders)
         )
         if self.senders is not None and not self.senders:
             raise ConfigError(f"key {key_id!r} has an empty list of senders, so nobody may use it")
@@ -170,30 +172,30 @@ class HmacKey(_Key):
         super().__init__(key_id, senders, state, retired_until)
         self._secret = _secret(secret, f"the secret of key {key_id!r}")
 
-    def _context(self, sender: str, destination: str) -> crypto.HmacContext:
+    def _context(self, sender: str, destination: str, prefix: bytes) -> crypto.HmacContext:
         info = _HMAC_INFO + head(4, 2) + text(sender) + text(destination)
-        return crypto.hmac_context(crypto.derive(self._secret, info))
+        context = crypto.hmac_context(crypto.derive(self._secret, info))
+        context.update(prefix)
+        return context
 
-    def signer(self, sender: str, destination: str) -> Sign:
-        """Derive the key of *sender* and *destination*."""
-        keyed = self._context(sender, destination)
+    def signer(self, sender: str, destination: str, prefix: bytes = b"") -> Sign:
+        """Derive the key of *sender* and *destination*; absorb *prefix* once."""
+        begun = self._context(sender, destination, prefix)
 
-        def sign(head: bytes, payload: bytes) -> bytes:
-            context = keyed.copy()
-            context.update(head)
-            context.update(payload)
+        def sign(message: bytes) -> bytes:
+            context = begun.copy()
+            context.update(message)
             return context.finalize()
 
         return sign
 
-    def verifier(self, sender: str, destination: str) -> Verify:
-        """Derive the key of *sender* and *destination*."""
-        keyed = self._context(sender, destination)
+    def verifier(self, sender: str, destination: str, prefix: bytes = b"") -> Verify:
+        """Derive the key of *sender* and *destination*; absorb *prefix* once."""
+        begun = self._context(sender, destination, prefix)
 
-        def verify(head: bytes, payload: bytes, signature: bytes) -> None:
-            context = keyed.copy()
-            context.update(head)
-            context.update(payload)
+        def verify(message: bytes, signature: bytes) -> None:
+            context = begun.copy()
+            context.update(message)
             context.verify(signature)
 
         return verify
@@ -256,17 +258,17 @@ class Ed25519Key(_AsymmetricKey):
         """Whether it has a private part."""
         return self._private is not None
 
-    def signer(self, sender: str, destination: str) -> Sign:  # noqa: ARG002 - one key for all destinations
+    def signer(self, sender: str, destination: str, prefix: bytes = b"") -> Sign:  # noqa: ARG002 - one key for all
         """Return the function that signs."""
         if self._private is None:
             raise ConfigError(f"key {self.id!r} has no private part: it cannot sign")
         sign = self._private.sign
-        return lambda head, payload: sign(head + payload)
+        return lambda message: sign(prefix + message)
 
-    def verifier(self, sender: str, destination: str) -> Verify:  # noqa: ARG002 - one key for all destinations
+    def verifier(self, sender: str, destination: str, prefix: bytes = b"") -> Verify:  # noqa: ARG002 - one key for all
         """Return the function that verifies."""
         verify = self._public.verify
-        return lambda head, payload, signature: verify(signature, head + payload)
+        return lambda message, signature: verify(signature, prefix + message)
 
 
 class Es256Key(_AsymmetricKey):
@@ -305,26 +307,26 @@ class Es256Key(_AsymmetricKey):
         """Whether it has a private part."""
         return self._private is not None
 
-    def signer(self, sender: str, destination: str) -> Sign:  # noqa: ARG002 - one key for all destinations
+    def signer(self, sender: str, destination: str, prefix: bytes = b"") -> Sign:  # noqa: ARG002 - one key for all
         """Return the function that signs."""
         if self._private is None:
             raise ConfigError(f"key {self.id!r} has no private part: it cannot sign")
         private, scheme = self._private, ec.ECDSA(SHA256())
 
-        def sign(head: bytes, payload: bytes) -> bytes:
-            r, s = utils.decode_dss_signature(private.sign(head + payload, scheme))
+        def sign(message: bytes) -> bytes:
+            r, s = utils.decode_dss_signature(private.sign(prefix + message, scheme))
             return r.to_bytes(_COORDINATE, "big") + s.to_bytes(_COORDINATE, "big")
 
         return sign
 
-    def verifier(self, sender: str, destination: str) -> Verify:  # noqa: ARG002 - one key for all destinations
+    def verifier(self, sender: str, destination: str, prefix: bytes = b"") -> Verify:  # noqa: ARG002 - one key for all
         """Return the function that verifies."""
         public, scheme = self._public, ec.ECDSA(SHA256())
 
-        def verify(head: bytes, payload: bytes, signature: bytes) -> None:
+        def verify(message: bytes, signature: bytes) -> None:
             r = int.from_bytes(signature[:_COORDINATE], "big")
             s = int.from_bytes(signature[_COORDINATE:], "big")
-            public.verify(utils.encode_dss_signature(r, s), head + payload, scheme)
+            public.verify(utils.encode_dss_signature(r, s), prefix + message, scheme)
 
         return verify
 
@@ -350,9 +352,11 @@ class KeyRing:
             raise ConfigError("a key ring needs a key")
         self._keys: Mapping[bytes, SigningKey] = MappingProxyType(found)
         self._clock = clock
-        self.active: SigningKey | None = next((k for k in found.values() if k.state == "active" and k.can_sign), None)
+        self.active: SigningKey | None = next(
+            (k for k in found.values() if k.state == "active" and k.can_sign), None
+        )
 
-    def __iter__(self) -> Iterable[SigningKey]:
+    def __iter__(self) -> Iterator[SigningKey]:
         return iter(self._keys.values())
 
     def __repr__(self) -> str:
@@ -368,9 +372,7 @@ class KeyRing:
         if key is None:
             raise ConfigError("the key ring has no active key with a private part: it only verifies")
         if key.senders is not None and sender not in key.senders:
-            raise ConfigError(
-                f"key {key.id!r} is not for sender {sender!r}{nearest(sender, key.senders)}"
-            )
+            raise ConfigError(f"key {key.id!r} is not for sender {sender!r}{nearest(sender, key.senders)}")
         return key
 
     def find(self, unverified_key_id: bytes, unverified_sender: str) -> SigningKey:
@@ -383,7 +385,9 @@ class KeyRing:
         if key is None or not self.may_verify(key):
             raise Refused(Verdict.UNKNOWN_KEY, "the signing key is not in the ring, or no longer verifies")
         if key.senders is not None and unverified_sender not in key.senders:
-            raise Refused(Verdict.UNKNOWN_SENDER, f"key {key.id!r} is not of the sender that the message names")
+            raise Refused(
+                Verdict.UNKNOWN_SENDER, f"key {key.id!r} is not of the sender that the message names"
+            )
         return key
 
     def may_verify(self, key: SigningKey) -> bool:

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from postseal.core.context import byte_string, head, integer, is_plain, text
 from postseal.core.errors import Refused, Verdict
@@ -115,9 +115,9 @@ class Header:
 
     def encode(self) -> bytes:
         """Encode the content of the protected byte string."""
-        return Skeleton(self).protected(
-            self.nonce or b"", self.seconds, self.message_id, self.millis, self.expires
-        )
+        skeleton = Skeleton(self)
+        filled = skeleton.fill(self.nonce or b"", self.seconds, self.message_id, self.millis, self.expires)
+        return filled[skeleton.protected]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,98 +156,91 @@ class Envelope:
 
 
 class Skeleton:
-    """The constant parts of a protected header, with holes for nonce, times and message id.
+    """All that stands before a payload, with holes for nonce, times and message id.
 
-    One is made for each data key and content type; sealing fills the holes in one call, opening compares the constant parts in one
-    call. A header that matches is, hole by hole, one that `decode` would have accepted.
+    One is made for each data key and content type. Sealing fills the holes in one call, opening compares what is between them in one call:
+    bytes that match are, hole by hole, bytes that `decode` would have accepted.
 
     Attributes:
         header: A header it was made from; its constant fields are those of all that match.
-        size: Bytes of the protected header.
-        head: What an encrypting envelope has before the protected header's content.
+        size: Bytes of the whole.
+        protected: Where in it the protected header's content is.
+        aad_head: ``Enc_structure`` up to that content.
+        expires: Whether it has a hole for an expiry.
     """
 
-    __slots__ = ("_expires", "_parts", "_struct", "aad_head", "head", "header", "size")
+    __slots__ = ("_fixed", "_pack", "_unpack", "aad_head", "expires", "header", "protected", "size")
 
     def __init__(self, header: Header) -> None:
         self.header = header
-        nonce_size = 0 if header.nonce is None else len(header.nonce)
-        claims = 4 if header.expires is None else 5
-        first = [head(_MAP, 3 + (header.content_type is not None) + 1), b"\x01", integer(header.algorithm)]
-        if header.content_type is not None:
-            first += (b"\x03", text(header.content_type))
-        if header.nonce is None:
-            first += (b"\x04", byte_string(header.key_id or b""))
-        else:
-            first += (b"\x05", head(_BYTES, nonce_size))
-        claims_head = (
-            b"\x0f" + head(_MAP, claims) + b"\x01" + text(header.sender) + b"\x03" + text(header.destination)
-        )
-        postseal_head = (
-            _LABEL_HEAD
-            + head(_ARRAY, 7)
-            + head(_UNSIGNED, VERSION)
-            + head(_UNSIGNED, header.protection)
-            + b"\x42"
-        )
-        last = b"".join(
-            (
-                text(header.policy),
-                head(_UNSIGNED, header.policy_version),
-                head(_ARRAY, len(header.bound)),
-                *map(text, header.bound),
-                b"\xf6" if header.commitment is None else byte_string(header.commitment),
-            )
-        )
-        self._expires = header.expires is not None
-        before_iat = b"\x06\x1a"
-        if self._expires:
-            claims_head += b"\x04\x1a"
-        else:
-            claims_head += before_iat
-        self._parts = (b"".join(first), claims_head, before_iat, b"\x07\x50", postseal_head, last)
-        a, b, c, d, e, f = map(len, self._parts)
-        exp = f"I{c}s" if self._expires else ""
-        self._struct = struct.Struct(f">{a}s{nonce_size}s{b}s{exp}I{d}s16s{e}sH{f}s")
-        self.size = self._struct.size
-        self.head = _ENCRYPT_HEAD + head(_BYTES, self.size)
-        self.aad_head = b"\x83\x67Encrypt" + head(_BYTES, self.size)
+        self.expires = header.expires is not None
+        fixed = _fixed_parts(header)
+        inside = struct.calcsize(_layout(header, fixed))
+        self.protected = slice(0, inside)
+        self.aad_head = b"\x83\x67Encrypt" + head(_BYTES, inside)
+        if header.nonce is not None:
+            before = _ENCRYPT_HEAD + head(_BYTES, inside)
+            self.protected = slice(len(before), len(before) + inside)
+            fixed = (before + fixed[0], *fixed[1:-1], fixed[-1] + b"\xa0")
+        layout = struct.Struct(_layout(header, fixed))
+        self._fixed = fixed
+        self._pack = layout.pack
+        self._unpack = layout.unpack_from
+        self.size = layout.size
 
-    def protected(
+    def fill(
         self, nonce: bytes, seconds: int, message_id: bytes, millis: int, expires: int | None = None
     ) -> bytes:
-        """Fill the holes: the content of the protected byte string."""
-        a, b, c, d, e, f = self._parts
-        if self._expires:
-            return self._struct.pack(a, nonce, b, expires, c, seconds, d, message_id, e, millis, f)
-        return self._struct.pack(a, nonce, b, seconds, d, message_id, e, millis, f)
+        """Fill the holes."""
+        if self.expires:
+            a, b, c, d, e, f = self._fixed
+            return self._pack(a, nonce, b, expires, c, seconds, d, message_id, e, millis, f)
+        a, b, d, e, f = self._fixed
+        return self._pack(a, nonce, b, seconds, d, message_id, e, millis, f)
 
-    def match(self, data: bytes, start: int) -> tuple[bytes, int, bytes, int, int | None] | None:
-        """Return nonce, seconds, message id, milliseconds and expiry of the header at *start*, or None where it is another's.
+    def match(self, data: bytes, start: int) -> tuple[Any, ...] | None:
+        """Return what is in the holes of ``data[start:]``, or None where something between them differs.
 
-        *data* must have at least ``start + size`` bytes.
+        The holes are nonce, expiry (if `expires`), seconds, message id and milliseconds; their ranges are not looked at.
+
+        Raises:
+            struct.error: *data* is too short.
         """
-        expires: int | None = None
-        if self._expires:
-            a, nonce, b, expires, c, seconds, d, message_id, e, millis, f = self._struct.unpack_from(
-                data, start
-            )
-            if c != self._parts[2] or expires < TIME_MIN:
-                return None
-        else:
-            a, nonce, b, seconds, d, message_id, e, millis, f = self._struct.unpack_from(data, start)
-        parts = self._parts
-        if (
-            a != parts[0]
-            or b != parts[1]
-            or d != parts[3]
-            or e != parts[4]
-            or f != parts[5]
-            or seconds < TIME_MIN
-            or millis > 999  # noqa: PLR2004 - milliseconds of a second
-        ):
-            return None
-        return nonce, seconds, message_id, millis, expires
+        parts = self._unpack(data, start)
+        return parts[1::2] if parts[0::2] == self._fixed else None
+
+
+def _fixed_parts(header: Header) -> tuple[bytes, ...]:
+    """Encode what stands between the holes of the protected header's content. Source: SPEC.md 4."""
+    first = [head(_MAP, 4 + (header.content_type is not None)), b"\x01", integer(header.algorithm)]
+    if header.content_type is not None:
+        first += (b"\x03", text(header.content_type))
+    if header.nonce is None:
+        first += (b"\x04", byte_string(header.key_id or b""))
+    else:
+        first += (b"\x05", head(_BYTES, len(header.nonce)))
+    names = b"\x01" + text(header.sender) + b"\x03" + text(header.destination)
+    exp, iat, cti = b"\x04\x1a", b"\x06\x1a", b"\x07\x50"
+    if header.expires is None:
+        claims: tuple[bytes, ...] = (b"\x0f\xa4" + names + iat,)
+    else:
+        claims = (b"\x0f\xa5" + names + exp, iat)
+    postseal = _LABEL_HEAD + head(_ARRAY, 7) + head(_UNSIGNED, VERSION) + head(_UNSIGNED, header.protection)
+    last = (
+        text(header.policy),
+        head(_UNSIGNED, header.policy_version),
+        head(_ARRAY, len(header.bound)),
+        *map(text, header.bound),
+        b"\xf6" if header.commitment is None else byte_string(header.commitment),
+    )
+    return b"".join(first), *claims, cti, postseal + b"\x42", b"".join(last)
+
+
+def _layout(header: Header, fixed: tuple[bytes, ...]) -> str:
+    holes = [f"{0 if header.nonce is None else len(header.nonce)}s", "I", f"{MESSAGE_ID_SIZE}s", "H", ""]
+    if header.expires is not None:
+        holes.insert(1, "I")
+    return ">" + "".join(f"{len(part)}s{hole}" for part, hole in zip(fixed, holes, strict=True))
 
 
 def encode_recipients(recipients: Sequence[Recipient]) -> bytes:
@@ -267,7 +260,12 @@ def encode_recipients(recipients: Sequence[Recipient]) -> bytes:
 def encode_outer(algorithm: Algorithm, key_id: bytes) -> bytes:
     """Encode the content of the outer protected byte string of privacy. Source: SPEC.md 3.2."""
     return (
-        b"\xa3\x01" + integer(algorithm) + b"\x03" + head(_UNSIGNED, FORMAT_ENCRYPT) + b"\x04" + byte_string(key_id)
+        b"\xa3\x01"
+        + integer(algorithm)
+        + b"\x03"
+        + head(_UNSIGNED, FORMAT_ENCRYPT)
+        + b"\x04"
+        + byte_string(key_id)
     )
 
 
@@ -280,6 +278,29 @@ def to_be_signed_head(algorithm: Algorithm, protected: bytes) -> bytes:
     """Encode MAC_structure or Sig_structure up to ``external_aad``. Source: SPEC.md 7; RFC 9052 4.4 and 6.3."""
     word = "MAC0" if algorithm.tag == TAG_MAC else "Signature1"
     return b"\x84" + text(word) + byte_string(protected)
+
+
+def byte_span(data: bytes, at: int) -> tuple[int, int]:
+    """Return where the content of the byte string whose head is at *at* begins and ends, or (-1, -1) where none is there.
+
+    For the hot path: does not say whether *data* is long enough. Raises `IndexError` where the head itself is cut.
+    """
+    first = data[at]
+    if first == 0x59:  # noqa: PLR2004 - heads of byte strings, RFC 8949 3; likewise below
+        size = data[at + 1] << 8 | data[at + 2]
+        if size > 0xFF:  # noqa: PLR2004
+            return at + 3, at + 3 + size
+    elif first == 0x58:  # noqa: PLR2004
+        size = data[at + 1]
+        if size > 0x17:  # noqa: PLR2004
+            return at + 2, at + 2 + size
+    elif 0x40 <= first < 0x58:  # noqa: PLR2004
+        return at + 1, at + 1 + first - 0x40
+    elif first == 0x5A:  # noqa: PLR2004
+        size = int.from_bytes(data[at + 1 : at + 5], "big")
+        if size > 0xFFFF:  # noqa: PLR2004
+            return at + 5, at + 5 + size
+    return -1, -1
 
 
 def looks_sealed(data: bytes) -> bool:

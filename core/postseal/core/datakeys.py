@@ -1,0 +1,505 @@
+"""The cache of data keys: why a key service is asked once for a million messages instead of once for each.
+
+`SealingKeys` hands out the data key of one policy and destination until its age, message count or byte count ends. `OpeningKeys` keeps
+unwrapped data keys for a while; that while is the revocation window. In both, however many threads and tasks ask for one key at once,
+one call is made; a forked child begins with nothing; and where the service does not answer, a key may serve past its age, but never
+where the service says no.
+
+Source: SPEC.md 6.4; design of the AWS Encryption SDK's caching (limits by age, messages and bytes).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Final, Generic, TypeVar
+
+from postseal.core.crypto import MessageKey, equal
+from postseal.core.errors import ConfigError, KeyRefused, KeyUnavailable, NotMine, PostsealError, TooLarge
+from postseal.core.keys import KeyBroken, KeyContext, KeyProvider, NewDataKey, Recipient
+from postseal.core.wire import Skeleton
+
+__all__ = ["DataKeyLimits", "OpenedKey", "OpeningKeys", "OpeningLimits", "SealingKey", "SealingKeys"]
+
+MAX_MESSAGES: Final = 2**28
+MAX_BYTES: Final = 2**38
+RETRY_AFTER: Final = 2.0
+"""Seconds for which a stale key is served before the service is asked again."""
+NEGATIVE_AGE: Final = 30.0
+"""Seconds for which a wrapped key that did not unwrap is refused without a call."""
+
+Clock = Callable[[], float]
+_T = TypeVar("_T")
+
+
+def _positive(value: float, what: str, most: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= most:
+        raise ConfigError(f"{what} must be over 0 and at most {most:,}: {value!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataKeyLimits:
+    """How long a data key seals. The first limit reached ends it; all count from its creation.
+
+    Args:
+        max_age: Seconds.
+        max_messages: Messages, at most 2**28. 1 makes a key for each message.
+        max_bytes: Bytes of bodies, at most 2**38.
+        max_stale: Seconds past *max_age* for which it goes on sealing while the key service does not answer; 0 for none.
+
+    Raises:
+        ConfigError: A limit is out of its range.
+    """
+
+    max_age: float = 600.0
+    max_messages: int = 2**20
+    max_bytes: int = 64 * 2**30
+    max_stale: float = 3600.0
+
+    def __post_init__(self) -> None:
+        _positive(self.max_age, "data_key.max_age", 30 * 86400)
+        # SP 800-38D 8.3 and SPEC.md 6.4: random nonces stay distinct up to 2**28 with probability 1 - 2**-40.
+        _positive(self.max_messages, "data_key.max_messages", MAX_MESSAGES)
+        # RFC 8446 5.5: 2**24.5 records of 2**14 bytes keep AES-GCM's advantage near 2**-57.
+        _positive(self.max_bytes, "data_key.max_bytes", MAX_BYTES)
+        if self.max_stale:
+            _positive(self.max_stale, "data_key.max_stale", 30 * 86400)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpeningLimits:
+    """How long an unwrapped data key opens without asking again.
+
+    Args:
+        max_age: Seconds. This is the revocation window: a right withdrawn takes effect within it.
+        max_stale: Seconds past *max_age* for which it goes on opening while the key service does not answer; 0 for none.
+        max_keys: Data keys kept; the least recently used goes first.
+
+    Raises:
+        ConfigError: A limit is out of its range.
+    """
+
+    max_age: float = 300.0
+    max_stale: float = 3600.0
+    max_keys: int = 1024
+
+    def __post_init__(self) -> None:
+        _positive(self.max_age, "opening.max_age", 30 * 86400)
+        _positive(self.max_keys, "opening.max_keys", 2**20)
+        if self.max_stale:
+            _positive(self.max_stale, "opening.max_stale", 30 * 86400)
+
+
+class SealingKey:
+    """A data key that seals: its cipher, and itself wrapped. Its bytes are not kept."""
+
+    __slots__ = ("context", "key", "recipients", "skeletons")
+
+    def __init__(self, key: MessageKey, recipients: tuple[Recipient, ...], context: KeyContext) -> None:
+        self.key = key
+        self.recipients = recipients
+        self.context = context
+        self.skeletons: dict[tuple[str | None, bool], tuple[Skeleton, bytes]] = {}
+        """By content type and presence of an expiry: what stands before a ciphertext, and what stands behind it."""
+
+    def __repr__(self) -> str:
+        return f"<SealingKey for {self.context.destination}>"
+
+    def __reduce__(self) -> str:
+        raise TypeError("a key is not for pickling")
+
+
+class OpenedKey:
+    """A data key that opens, until *expires* on the monotonic clock."""
+
+    __slots__ = ("expires", "fresh_until", "key", "used")
+
+    def __init__(self, key: MessageKey, now: float, limits: OpeningLimits) -> None:
+        self.key = key
+        self.expires = now + limits.max_age
+        self.fresh_until = self.expires
+        """When its age really ends; *expires* is later than that only while it is served stale."""
+        self.used = now
+
+    def __repr__(self) -> str:
+        return "<OpenedKey>"
+
+    def __reduce__(self) -> str:
+        raise TypeError("a key is not for pickling")
+
+
+class _Flights(Generic[_T]):
+    """One call in flight for each thing asked for, whoever asks: threads wait for it, tasks await it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._flights: dict[object, Future[_T]] = {}
+
+    def run(self, what: object, call: Callable[[], _T]) -> _T:
+        """Make the call, or wait for the one under way."""
+        flight, leads = self._join(what)
+        if leads:
+            self._fly(what, flight, call)
+        return flight.result()
+
+    async def run_async(self, what: object, call: Callable[[], _T]) -> _T:
+        """Like `run`, without blocking the loop: the call is made in a thread of its own.
+
+        A thread of its own and not one of a pool, because a pool may be full of threads that wait for this very flight. A cancelled
+        task leaves the call under way for the others.
+        """
+        flight, leads = self._join(what)
+        if leads:
+            threading.Thread(
+                target=self._fly, args=(what, flight, call), name="postseal-data-key", daemon=True
+            ).start()
+        return await asyncio.shield(asyncio.wrap_future(flight))
+
+    def _join(self, what: object) -> tuple[Future[_T], bool]:
+        with self._lock:
+            flight = self._flights.get(what)
+            if flight is not None:
+                return flight, False
+            flight = self._flights[what] = Future()
+            flight.set_running_or_notify_cancel()  # nobody who waits can cancel it
+            return flight, True
+
+    def _fly(self, what: object, flight: Future[_T], call: Callable[[], _T]) -> None:
+        try:
+            result = call()
+        except BaseException as error:  # noqa: BLE001 - whoever waits gets it, be it a KeyboardInterrupt
+            self._land(what)
+            flight.set_exception(error)
+        else:
+            self._land(what)
+            flight.set_result(result)
+
+    def _land(self, what: object) -> None:
+        with self._lock:
+            self._flights.pop(what, None)
+
+
+def _forget_in_child(forget: Callable[[], None]) -> None:
+    """Have the method *forget* called in a forked child, as long as its object lives."""
+    if hasattr(os, "register_at_fork"):
+        reference = weakref.WeakMethod(forget)
+
+        def after_in_child() -> None:
+            if (method := reference()) is not None:
+                method()
+
+        os.register_at_fork(after_in_child=after_in_child)
+
+
+class SealingKeys:
+    """The data key with which one policy seals to one destination now.
+
+    Args:
+        provider: Makes data keys.
+        context: What their wrapped forms are bound to.
+        limits: When one ends.
+        clock: Monotonic, in seconds.
+    """
+
+    def __init__(
+        self,
+        provider: KeyProvider,
+        context: KeyContext,
+        limits: DataKeyLimits,
+        *,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self._provider = provider
+        self._context = context
+        self._limits = limits
+        self._clock = clock
+        self._begin()
+        _forget_in_child(self._begin)
+
+    def _begin(self) -> None:
+        # New locks too: in a forked child the old ones may be held by threads that no longer exist.
+        self._lock = threading.Lock()
+        self._flights: _Flights[None] = _Flights()
+        self._key: SealingKey | None = None
+        self._messages_left = 0
+        self._bytes_left = 0
+        self._expires = 0.0
+        self._fresh_until = 0.0
+
+    def cached(self, size: int) -> SealingKey | None:
+        """Return the current data key and count one message of *size* bytes against it, or None where it has ended."""
+        with self._lock:
+            if self._messages_left > 0 and self._bytes_left >= size and self._clock() < self._expires:
+                self._messages_left -= 1
+                self._bytes_left -= size
+                return self._key
+        return None
+
+    def take(self, size: int) -> SealingKey:
+        """Return a data key for one message of *size* bytes, asking the key service where the current one has ended.
+
+        Raises:
+            KeyUnavailable: No answer, and no key that may go on. Retrying may help.
+            KeyRefused: The service said no.
+            TooLarge: *size* is over ``max_bytes``.
+        """
+        self._check(size)
+        if self._limits.max_messages == 1:
+            return self._make()
+        while True:
+            if (key := self.cached(size)) is not None:
+                return key
+            self._flights.run(None, lambda: self._renew(size))
+
+    async def take_async(self, size: int) -> SealingKey:
+        """Like `take`, without blocking the loop."""
+        self._check(size)
+        if self._limits.max_messages == 1:
+            alone: _Flights[SealingKey] = _Flights()
+            return await alone.run_async(None, self._make)
+        while True:
+            if (key := self.cached(size)) is not None:
+                return key
+            await self._flights.run_async(None, lambda: self._renew(size))
+
+    def current(self, commitment: bytes) -> MessageKey | None:
+        """Return the data key that seals now if it is the one of that commitment; counts nothing."""
+        key = self._key
+        return key.key if key is not None and key.key.commitment == commitment else None
+
+    def drop(self) -> None:
+        """Forget the current data key."""
+        with self._lock:
+            self._forget()
+
+    def _forget(self) -> None:
+        self._key = None
+        self._messages_left = self._bytes_left = 0
+        self._expires = self._fresh_until = 0.0
+
+    def _check(self, size: int) -> None:
+        if size > self._limits.max_bytes:
+            raise TooLarge(
+                f"a body of {size:,} bytes is over data_key.max_bytes, {self._limits.max_bytes:,}: nothing was sealed"
+            )
+
+    def _make(self) -> SealingKey:
+        made = self._provider.generate(self._context)
+        return SealingKey(_message_key(made), made.recipients, self._context)
+
+    def _renew(self, size: int) -> None:
+        """Put a new data key in the place of the one that ended, or let that one go on where it may."""
+        with self._lock:
+            # Whoever led the flight before this one may have renewed it between our look and our flight.
+            if self._messages_left > 0 and self._bytes_left >= size and self._clock() < self._expires:
+                return
+        try:
+            key = self._make()
+        except KeyUnavailable:
+            if self._go_on_stale(size):
+                return
+            raise
+        except KeyRefused:
+            self.drop()
+            raise
+        with self._lock:
+            self._key = key
+            self._messages_left = self._limits.max_messages
+            self._bytes_left = self._limits.max_bytes
+            self._fresh_until = self._expires = self._clock() + self._limits.max_age
+
+    def _go_on_stale(self, size: int) -> bool:
+        with self._lock:
+            if self._key is None or self._messages_left <= 0 or self._bytes_left < size:
+                return False
+            now = self._clock()
+            last = self._fresh_until + self._limits.max_stale
+            if now >= last:
+                self._forget()
+                return False
+            self._expires = min(now + RETRY_AFTER, last)
+            return True
+
+
+def _message_key(made: NewDataKey) -> MessageKey:
+    try:
+        return MessageKey(made.data_key)
+    except ValueError as error:
+        raise KeyRefused(f"the key provider made a data key of a wrong size: {error}") from None
+
+
+class OpeningKeys:
+    """Data keys unwrapped for one policy, by destination and commitment.
+
+    A key is found by its commitment, which every header carries. It is only ever put there after the commitment was derived again from
+    what the provider unwrapped, so nothing that a message claims can place a key, and a flight or a failure belongs to the exact
+    recipients of one message: a forged one cannot make an honest one fail.
+
+    Args:
+        provider: Unwraps data keys.
+        policy: The policy's name.
+        limits: How long they open, how many are kept.
+        clock: Monotonic, in seconds.
+    """
+
+    def __init__(
+        self,
+        provider: KeyProvider,
+        policy: str,
+        limits: OpeningLimits,
+        *,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self._provider = provider
+        self._policy = policy
+        self._limits = limits
+        self._clock = clock
+        self._keys: dict[tuple[str, bytes], OpenedKey] = {}
+        self._begin()
+        _forget_in_child(self._begin)
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
+        self._flights: _Flights[OpenedKey] = _Flights()
+        for key in self._keys.values():
+            key.expires = 0.0  # the sealer may hold it, too
+        self._keys = {}
+        self._failures: dict[object, tuple[float, type[PostsealError], str]] = {}
+
+    def cached(self, destination: str, commitment: bytes) -> OpenedKey | None:
+        """Return the data key of that commitment if it is here and its age has not ended."""
+        key = self._keys.get((destination, commitment))
+        if key is None:
+            return None
+        now = self._clock()
+        if now >= key.expires:
+            return None
+        key.used = now
+        return key
+
+    def fetch(
+        self, destination: str, commitment: bytes, recipients: Sequence[Recipient], recipients_bytes: bytes
+    ) -> OpenedKey:
+        """Return the data key of that commitment, having the key service unwrap it where it is not cached.
+
+        Args:
+            destination: What the header says, after it was found to be a right one.
+            commitment: What the header says.
+            recipients: What the message carried.
+            recipients_bytes: The same as bytes; names the flight and the failure.
+
+        Raises:
+            NotMine: None of the recipients is ours.
+            KeyBroken: Changed bytes, another context, or a key that does not match the commitment.
+            KeyRefused: The service said no.
+            KeyUnavailable: No answer, and no key that may go on. Retrying may help.
+        """
+        if (key := self.cached(destination, commitment)) is not None:
+            return key
+        what = self._name(destination, commitment, recipients_bytes)
+        self._raise_known_failure(what)
+        return self._flights.run(what, lambda: self._unwrap(what, destination, commitment, recipients))
+
+    async def fetch_async(
+        self, destination: str, commitment: bytes, recipients: Sequence[Recipient], recipients_bytes: bytes
+    ) -> OpenedKey:
+        """Like `fetch`, without blocking the loop."""
+        if (key := self.cached(destination, commitment)) is not None:
+            return key
+        what = self._name(destination, commitment, recipients_bytes)
+        self._raise_known_failure(what)
+        return await self._flights.run_async(
+            what, lambda: self._unwrap(what, destination, commitment, recipients)
+        )
+
+    def drop(self) -> None:
+        """Forget all data keys and all failures."""
+        with self._lock:
+            for key in self._keys.values():
+                key.expires = 0.0
+            self._keys.clear()
+            self._failures.clear()
+
+    @staticmethod
+    def _name(destination: str, commitment: bytes, recipients_bytes: bytes) -> object:
+        return destination, commitment, sha256(recipients_bytes).digest()
+
+    def _raise_known_failure(self, what: object) -> None:
+        failure = self._failures.get(what)
+        if failure is not None and self._clock() < failure[0]:
+            _, kind, text = failure
+            raise kind(text)
+
+    def _unwrap(
+        self, what: object, destination: str, commitment: bytes, recipients: Sequence[Recipient]
+    ) -> OpenedKey:
+        if (key := self.cached(destination, commitment)) is not None:
+            return key  # by the flight that landed between our look and ours
+        begun = self._clock()
+        try:
+            key = self._checked(destination, commitment, recipients, begun)
+        except KeyUnavailable:
+            if (stale := self._go_on_stale(destination, commitment)) is not None:
+                return stale
+            raise
+        except (KeyRefused, KeyBroken, NotMine) as error:
+            self._remember_failure(what, error)
+            if isinstance(error, KeyRefused):
+                self._forget(destination, commitment)
+            raise
+        self._keep(destination, commitment, key)
+        return key
+
+    def _checked(
+        self, destination: str, commitment: bytes, recipients: Sequence[Recipient], begun: float
+    ) -> OpenedKey:
+        data_key = self._provider.unwrap(recipients, KeyContext(self._policy, destination))
+        try:
+            key = MessageKey(data_key)
+        except ValueError as error:
+            raise KeyBroken(str(error)) from None
+        if not equal(key.commitment, commitment):
+            raise KeyBroken("the data key is not the one that the header is committed to")
+        return OpenedKey(key, begun, self._limits)
+
+    def _keep(self, destination: str, commitment: bytes, key: OpenedKey) -> None:
+        with self._lock:
+            old = self._keys.pop((destination, commitment), None)
+            if old is not None:
+                old.expires = 0.0
+            while len(self._keys) >= self._limits.max_keys:
+                oldest = min(self._keys, key=lambda k: self._keys[k].used)
+                self._keys.pop(oldest).expires = 0.0
+            self._keys[destination, commitment] = key
+
+    def _forget(self, destination: str, commitment: bytes) -> None:
+        with self._lock:
+            if (key := self._keys.pop((destination, commitment), None)) is not None:
+                key.expires = 0.0
+
+    def _go_on_stale(self, destination: str, commitment: bytes) -> OpenedKey | None:
+        with self._lock:
+            key = self._keys.get((destination, commitment))
+            if key is None:
+                return None
+            now = self._clock()
+            last = key.fresh_until + self._limits.max_stale
+            if now >= last:
+                del self._keys[destination, commitment]
+                return None
+            key.expires = min(now + RETRY_AFTER, last)
+            return key
+
+    def _remember_failure(self, what: object, error: PostsealError) -> None:
+        with self._lock:
+            self._failures.pop(what, None)
+            while len(self._failures) >= self._limits.max_keys:
+                del self._failures[next(iter(self._failures))]
+            self._failures[what] = (self._clock() + NEGATIVE_AGE, type(error), str(error))

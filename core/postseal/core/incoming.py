@@ -1,0 +1,482 @@
+"""Opening at one destination: SPEC.md section 8, and a shorter way for messages that look like one that was opened before."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from struct import error as StructError
+from typing import Final, NamedTuple, NoReturn
+
+from postseal.core.context import Headers, byte_head, byte_string, canonical
+from postseal.core.crypto import TAG_SIZE, InvalidSignature, InvalidTag, MessageKey
+from postseal.core.datakeys import OpenedKey, OpeningKeys
+from postseal.core.errors import ConfigError, Refused, Verdict
+from postseal.core.outgoing import UNBOUND
+from postseal.core.policy import Policies, Policy
+from postseal.core.signing import KeyRing, Origin, SigningKey, Verify
+from postseal.core.wire import (
+    TIME_MIN,
+    Envelope,
+    Header,
+    Protection,
+    Recipient,
+    Skeleton,
+    byte_span,
+    decode,
+    signed_head,
+    to_be_signed_head,
+)
+
+__all__ = ["Beside", "Examined", "Incoming", "Opened", "Verified"]
+
+_MAX_LEARNT: Final = 1024
+"""Kinds of headers remembered for one destination."""
+_VIEW_FROM: Final = 4096
+"""Bytes of ciphertext from which a view of it is cheaper than a copy."""
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Facts(NamedTuple):
+    """What many messages have in common, kept once."""
+
+    header: Header | None
+    """Of one of them; None where they came in clear."""
+    origin: Origin
+    verdict: Verdict
+
+
+class Verified:
+    """What an authenticated message says of itself. All of it is None where the message came in clear, tolerated."""
+
+    __slots__ = ("_expires", "_facts", "_message_id", "_sent")
+
+    def __init__(self, facts: Facts, message_id: bytes, sent: int, expires: int | None) -> None:
+        self._facts = facts
+        self._message_id = message_id
+        self._sent = sent
+        self._expires = expires
+
+    @property
+    def origin(self) -> Origin:
+        """What it proves about its sender."""
+        return self._facts.origin
+
+    @property
+    def sender(self) -> str | None:
+        """Who sent it, as far as `origin` proves it."""
+        header = self._facts.header
+        return None if header is None else header.sender
+
+    @property
+    def destination(self) -> str | None:
+        """The logical destination that it was sent to."""
+        header = self._facts.header
+        return None if header is None else header.destination
+
+    @property
+    def message_id(self) -> str | None:
+        """Its 16-byte id in hex: the same for every copy of it."""
+        return self._message_id.hex() or None
+
+    @property
+    def sent_at(self) -> datetime | None:
+        """When it was sealed, in UTC, to the millisecond."""
+        return None if self._facts.header is None else _EPOCH + timedelta(milliseconds=self._sent)
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """From when on it is not to be opened, in UTC."""
+        return None if self._expires is None else _EPOCH + timedelta(seconds=self._expires)
+
+    @property
+    def policy(self) -> str | None:
+        """Name of the policy it was sealed under."""
+        header = self._facts.header
+        return None if header is None else header.policy
+
+    @property
+    def content_type(self) -> str | None:
+        """The media type that its sender named."""
+        header = self._facts.header
+        return None if header is None else header.content_type
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.message_id} from {self.sender} to {self.destination}>"
+
+
+class Opened(Verified):
+    """An opened message. The body does not show in `repr`.
+
+    Attributes:
+        body: The clear body.
+    """
+
+    __slots__ = ("body",)
+
+    def __init__(self, body: bytes, facts: Facts, message_id: bytes, sent: int, expires: int | None) -> None:
+        self.body = body
+        self._facts = facts
+        self._message_id = message_id
+        self._sent = sent
+        self._expires = expires
+
+    @property
+    def verdict(self) -> Verdict:
+        """*ok*, or *clear* where the policy tolerates clear text."""
+        return self._facts.verdict
+
+    @classmethod
+    def in_clear(cls, body: bytes) -> Opened:
+        """Make what is handed on where the mode lets clear text pass."""
+        return cls(body, _CLEAR, b"", 0, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What travelled beside the body and may be bound: headers and the like, as the adapter normalised them."""
+
+    headers: Headers | None = None
+    content_encoding: str | None = None
+    ordering_key: bytes | None = None
+
+    def external(self, bound: tuple[str, ...]) -> bytes:
+        """Encode ``external_aad`` as a byte string, with the headers named in *bound*."""
+        if not bound and self.content_encoding is None and self.ordering_key is None:
+            return UNBOUND
+        return byte_string(
+            canonical(
+                bound,
+                self.headers,
+                content_encoding=self.content_encoding,
+                ordering_key=self.ordering_key,
+            )
+        )
+
+
+_CLEAR: Final = Facts(None, Origin.NONE, Verdict.CLEAR)
+_NOTHING_BESIDE: Final = Beside()
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """An envelope that passed every step before the key service; what is signed was verified."""
+
+    envelope: Envelope
+    external: bytes
+    signer: SigningKey | None
+
+
+class _Learnt:
+    """A kind of message that was opened before: what to compare with, and the keys to use.
+
+    Messages of one data key differ in kind by content type and the like; *other* leads to the next kind.
+    """
+
+    __slots__ = (
+        "bound",
+        "facts",
+        "key",
+        "other",
+        "recipients",
+        "retires",
+        "signature_head",
+        "signature_size",
+        "signed_head",
+        "signer",
+        "skeleton",
+        "verify",
+        "verify_unbound",
+    )
+
+    def __init__(self, examined: Examined, key: OpenedKey, other: _Learnt | None) -> None:
+        envelope = examined.envelope
+        header, outer, signer = envelope.header, envelope.outer, examined.signer
+        self.skeleton = Skeleton(header)
+        self.bound = header.bound
+        self.facts = _facts(examined)
+        self.recipients = envelope.recipients_bytes
+        self.key = key
+        self.other = other
+        self.signer = signer
+        self.signed_head = self.signature_head = b""
+        self.signature_size = 0
+        self.retires = False
+        self.verify: Verify = _unsigned
+        self.verify_unbound: Verify = _unsigned
+        if outer is not None and signer is not None:
+            prefix = to_be_signed_head(outer.algorithm, outer.protected)
+            self.signed_head = signed_head(outer.algorithm, outer.protected)
+            self.signature_size = outer.algorithm.signature_size
+            self.signature_head = byte_head(self.signature_size)
+            self.retires = signer.retired_until is not None
+            self.verify = signer.verifier(header.sender, header.destination, prefix)
+            self.verify_unbound = signer.verifier(header.sender, header.destination, prefix + UNBOUND)
+
+
+class Incoming:
+    """Opens the messages that lie at one destination.
+
+    Args:
+        destination: Where they lie.
+        policy: The policy in force there.
+        policies: All of them; tell which logical destinations may lie here.
+        keys: Data keys unwrapped for *policy*; None in integrity.
+        ring: Who may sign; None in confidentiality.
+        monotonic: In seconds; the clock of *keys*.
+    """
+
+    def __init__(
+        self,
+        destination: str,
+        policy: Policy,
+        policies: Policies,
+        keys: OpeningKeys | None,
+        ring: KeyRing | None,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.policy = policy
+        self.destination = destination
+        self.keys = keys
+        self._policies = policies
+        self._ring = ring
+        self._monotonic = monotonic
+        self._demanded = frozenset(policy.bind_headers)
+        self._oldest = None if policy.max_message_age is None else int(policy.max_message_age * 1000)
+        self._timed = self._oldest is not None
+        self._skew = int(policy.max_clock_skew * 1000)
+        self._signed = policy.code is Protection.PRIVACY
+        self._learnt: dict[bytes, _Learnt] = {}
+
+    # -- the whole way ---------------------------------------------------------------------------------------------
+
+    def examine(self, data: bytes, beside: Beside | None, now: int) -> Examined:
+        """Do steps 1 to 7: all that can be done without a key service.
+
+        Raises:
+            Refused: By the first step that fails.
+        """
+        envelope = decode(data)
+        header = envelope.header
+        self._check_policy(header)
+        if not self._policies.may_lie(self.policy, header.destination, self.destination):
+            raise Refused(Verdict.WRONG_DESTINATION, "it was sent to another destination")
+        if self.policy.senders and header.sender not in self.policy.senders:
+            raise Refused(Verdict.UNKNOWN_SENDER, "its sender is not among the senders of the policy")
+        external = self._external(beside, header.bound)
+        signer = None if self._ring is None else self._verify(self._ring, envelope, external)
+        self._check_time(header.seconds * 1000 + header.millis, header.expires, now)
+        return Examined(envelope, external, signer)
+
+    def _check_policy(self, header: Header) -> None:
+        if header.protection is not self.policy.code:
+            raise Refused(
+                Verdict.DOWNGRADE,
+                f"protected by {header.protection.name.lower()} where the policy demands {self.policy.protection}",
+            )
+        if header.policy != self.policy.name:
+            raise Refused(Verdict.DOWNGRADE, "sealed under another policy than the one in force here")
+        if not self._demanded.issubset(header.bound):
+            raise Refused(Verdict.DOWNGRADE, "a header that the policy binds is not bound")
+
+    @staticmethod
+    def _external(beside: Beside | None, bound: tuple[str, ...]) -> bytes:
+        if beside is None and not bound:
+            return UNBOUND
+        try:
+            return (beside or _NOTHING_BESIDE).external(bound)
+        except TypeError as error:
+            raise Refused(Verdict.FORGED, f"a bound header cannot be as it was sent: {error}") from None
+
+    def _verify(self, ring: KeyRing, envelope: Envelope, external: bytes) -> SigningKey:
+        header, outer = envelope.header, envelope.outer
+        if outer is None:
+            if header.key_id is None:  # the inner part of privacy, stripped of its signature
+                raise Refused(Verdict.DOWNGRADE, "the signature was taken away")
+            algorithm, key_id, protected = header.algorithm, header.key_id, envelope.protected
+            payload, signature = envelope.payload, envelope.signature
+        else:
+            algorithm, key_id, protected = outer.algorithm, outer.key_id, outer.protected
+            payload, signature = envelope.inner, outer.signature
+        signer = ring.find(key_id, header.sender)
+        if signer.algorithm is not algorithm:
+            raise Refused(Verdict.FORGED, "the algorithm is not that of the key")
+        prefix = to_be_signed_head(algorithm, protected) + external + byte_head(len(payload))
+        verify = signer.verifier(header.sender, header.destination, prefix)
+        try:
+            verify(payload, signature)
+        except InvalidSignature:
+            _wrong_signature()
+        return signer
+
+    def _check_time(self, sent: int, expires: int | None, now: int) -> None:
+        if self._oldest is not None and now - sent > self._oldest:
+            raise Refused(Verdict.STALE, "it was sent longer ago than the policy allows")
+        if expires is not None and now >= expires * 1000:
+            raise Refused(Verdict.STALE, "it has expired")
+        if sent - now > self._skew:
+            raise Refused(Verdict.FUTURE, "it seems to come from the future; whose clock is wrong?")
+
+    def fetch(self, examined: Examined) -> OpenedKey:
+        """Do steps 8 and 9. Raises what `OpeningKeys.fetch` does."""
+        return self._keys().fetch(*_key_of(examined.envelope))
+
+    async def fetch_async(self, examined: Examined) -> OpenedKey:
+        """Like `fetch`, without blocking the loop."""
+        return await self._keys().fetch_async(*_key_of(examined.envelope))
+
+    def _keys(self) -> OpeningKeys:
+        if self.keys is None:
+            raise ConfigError(f"policy {self.policy.name!r} has no keys to open with")
+        return self.keys
+
+    def verified(self, examined: Examined) -> Verified:
+        """Return what a signed message says of itself, without opening it."""
+        header = examined.envelope.header
+        sent = header.seconds * 1000 + header.millis
+        return Verified(_facts(examined), header.message_id, sent, header.expires)
+
+    def clear(self, examined: Examined) -> Opened:
+        """Return the body of an integrity envelope."""
+        return _opened(examined, examined.envelope.payload)
+
+    def decrypt(self, examined: Examined, key: MessageKey) -> Opened:
+        """Do step 10, with the right data key.
+
+        Raises:
+            Refused: *forged*.
+        """
+        envelope, header = examined.envelope, examined.envelope.header
+        aad = b"\x83\x67Encrypt" + byte_string(envelope.protected) + examined.external
+        try:
+            body = key.decrypt(header.nonce or b"", envelope.payload, aad)
+        except InvalidTag:
+            _forged()
+        return _opened(examined, body)
+
+    def learn(self, examined: Examined, key: OpenedKey) -> None:
+        """Remember this kind of message, after one was opened with *key*."""
+        if len(self._learnt) >= _MAX_LEARNT:
+            self._learnt.clear()
+        commitment = examined.envelope.header.commitment or b""
+        known = self._learnt.get(commitment)
+        if known is not None and (known.key is not key or known.other is not None):
+            known = None  # an older data key object, or kinds enough
+        self._learnt[commitment] = _Learnt(examined, key, known)
+
+    def forget(self) -> None:
+        """Drop what was learnt."""
+        self._learnt.clear()
+
+    # -- the short way ---------------------------------------------------------------------------------------------
+
+    def open_learnt(self, data: bytes, beside: Beside | None, now: int) -> Opened | None:
+        """Open a message that is, but for its holes, one that was opened before; None where it is not, or the key's age has ended.
+
+        Whatever is compared here byte by byte was decoded and examined when it was learnt, and the holes are looked at again. So this
+        accepts nothing that the whole way would refuse. It is one long function because each call would cost as much as a step.
+
+        Raises:
+            Refused: *forged*, *stale* or *future*: what can differ in the holes.
+        """
+        try:
+            start, stop = 0, len(data)
+            if self._signed:
+                payload = byte_span(data, 2)[1] + 1
+                start, stop = byte_span(data, payload)
+            size = data[start + 4]
+            first = data[start + 3]
+            end = start + 5 + size if first == 0x58 else start + 6 + (size << 8 | data[start + 5])  # noqa: PLR2004
+            learnt = self._learnt.get(data[end - 32 : end])
+            if learnt is None:
+                return None
+            skeleton = learnt.skeleton
+            holes = skeleton.match(data, start)
+            if holes is None:
+                learnt = learnt.other
+                if learnt is None or (holes := learnt.skeleton.match(data, start)) is None:
+                    return None
+                skeleton = learnt.skeleton
+            key = learnt.key
+            ticks = self._monotonic()
+            if ticks >= key.expires:
+                return None
+            begin, end = byte_span(data, start + skeleton.size)
+        except (IndexError, StructError):  # cut short: the whole way says how
+            return None
+        recipients = learnt.recipients
+        if end + len(recipients) != stop or end - begin < TAG_SIZE or not data.startswith(recipients, end):
+            return None
+        if beside is None and not learnt.bound:
+            external = UNBOUND
+        else:
+            external = self._external(beside, learnt.bound)
+        if self._signed:
+            signature = data[stop + 2 :]
+            if (
+                len(signature) != learnt.signature_size
+                or not data.startswith(learnt.signature_head, stop)
+                or not data.startswith(learnt.signed_head)
+                or len(learnt.signed_head) != payload
+                or (learnt.retires and not self._may_verify(learnt.signer))
+            ):
+                return None
+            signed = data[payload:stop]
+            try:
+                if external is UNBOUND:
+                    learnt.verify_unbound(signed, signature)
+                else:
+                    learnt.verify(external + signed, signature)
+            except InvalidSignature:
+                _wrong_signature()
+        if skeleton.expires:
+            nonce, expires, seconds, message_id, millis = holes
+        else:
+            nonce, seconds, message_id, millis = holes
+            expires = None
+        if seconds < TIME_MIN or millis > 999 or (expires is not None and expires < TIME_MIN):  # noqa: PLR2004 - SPEC.md 4
+            return None
+        sent = seconds * 1000 + millis
+        if self._timed or expires is not None or sent - now > self._skew:
+            self._check_time(sent, expires, now)
+        aad = skeleton.aad_head + data[start : start + skeleton.size][skeleton.protected] + external
+        ciphertext = data[begin:end] if end - begin < _VIEW_FROM else memoryview(data)[begin:end]
+        try:
+            body = key.key.decrypt(nonce, ciphertext, aad)
+        except InvalidTag:
+            _forged()
+        key.used = ticks
+        return Opened(body, learnt.facts, message_id, sent, expires)
+
+    def _may_verify(self, signer: SigningKey | None) -> bool:
+        return self._ring is not None and signer is not None and self._ring.may_verify(signer)
+
+
+def _unsigned(message: bytes, signature: bytes) -> None:
+    raise AssertionError((message, signature))
+
+
+def _facts(examined: Examined) -> Facts:
+    origin = Origin.NONE if examined.signer is None else examined.signer.origin
+    return Facts(examined.envelope.header, origin, Verdict.OK)
+
+
+def _opened(examined: Examined, body: bytes) -> Opened:
+    header = examined.envelope.header
+    sent = header.seconds * 1000 + header.millis
+    return Opened(body, _facts(examined), header.message_id, sent, header.expires)
+
+
+def _key_of(envelope: Envelope) -> tuple[str, bytes, tuple[Recipient, ...], bytes]:
+    header = envelope.header
+    return header.destination, header.commitment or b"", envelope.recipients, envelope.recipients_bytes
+
+
+def _wrong_signature() -> NoReturn:
+    raise Refused(Verdict.FORGED, "the signature is wrong") from None
+
+
+def _forged() -> NoReturn:
+    raise Refused(Verdict.FORGED, "the ciphertext or what it is bound to was changed") from None

@@ -1,0 +1,266 @@
+"""What must be done for which destination: the objects that a policy file will be read into.
+
+Source: design of the policy file, docs/policy.md.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import lru_cache
+from typing import Final, Literal, TypeAlias, get_args
+
+from postseal.core.context import check_destination, check_name
+from postseal.core.datakeys import DataKeyLimits, OpeningLimits
+from postseal.core.errors import ConfigError, nearest
+from postseal.core.wire import MAX_BOUND, MAX_POLICY, Protection
+
+__all__ = ["Mode", "OnRefused", "Policies", "Policy", "ProtectionName"]
+
+ProtectionName: TypeAlias = Literal["confidentiality", "privacy", "integrity"]
+Mode: TypeAlias = Literal["off", "observe", "tolerate", "enforce"]
+OnRefused: TypeAlias = Literal["raise", "dead-letter", "quarantine", "discard"]
+
+_PROTECTIONS: Final = {name: Protection[name.upper()] for name in get_args(ProtectionName)}
+_NEVER_BOUND: Final = frozenset(
+    {"traceparent", "tracestate", "baggage", "AWSTraceHeader", "_datadog", "ExtendedPayloadSize"}
+)
+"""Headers that tracing and transport change on the way. Source: field experience with SQS and OpenTelemetry."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What a producer must do, and a consumer demand, for the destinations that match.
+
+    Args:
+        name: 1 to 64 bytes; travels in each message.
+        destinations: Patterns like ``"kafka:orders"``, ``"sqs:orders*"``, ``"rabbitmq:shop/orders.#"``. ``*`` is any run of characters; in
+            RabbitMQ routing keys ``*`` is one word and ``#`` any number of words.
+        accept_from: Patterns of where messages of these destinations may also lie: dead letters, retries, mirrors.
+        protection: ``"confidentiality"`` hides the body, ``"integrity"`` signs it, ``"privacy"`` does both.
+        keys: Names of the key providers that wrap the data key; each can open. Needed where the body is hidden.
+        sign: Name of the key ring. Needed where something is signed.
+        senders: Who may send. Mandatory wherever something is signed.
+        bind_headers: Names of application headers that are authenticated with the body.
+        bind_ordering_key: Authenticate the Kafka record key, the SQS message group id and the like, too.
+        mode: ``"enforce"``; ``"tolerate"`` also accepts clear text until *tolerate_until*; ``"observe"`` seals nothing, and hands on clear text
+            with a warning; ``"off"`` touches nothing.
+        tolerate_until: When *tolerate* ends, with its time zone. Mandatory there.
+        on_refused: What an adapter does with a refused message.
+        quarantine: Destination of refused messages, where *on_refused* sends them to one of ours.
+        data_key: When a data key ends to seal.
+        opening: How long an unwrapped data key opens; its ``max_age`` is the revocation window.
+        max_message_age: Seconds since it was sent after which a message is stale; None for never. Give it the destination's retention.
+        max_clock_skew: Seconds by which a message may seem to come from the future.
+        version: Of this policy; travels in each message, for the audit.
+
+    Raises:
+        ConfigError: An option is wrong; the text names it and the nearest right one.
+    """
+
+    name: str
+    destinations: tuple[str, ...]
+    accept_from: tuple[str, ...] = ()
+    protection: ProtectionName = "confidentiality"
+    keys: tuple[str, ...] = ()
+    sign: str | None = None
+    senders: tuple[str, ...] = ()
+    bind_headers: tuple[str, ...] = ()
+    bind_ordering_key: bool = False
+    mode: Mode = "enforce"
+    tolerate_until: datetime | None = None
+    on_refused: OnRefused = "raise"
+    quarantine: str | None = None
+    data_key: DataKeyLimits = field(default_factory=DataKeyLimits)
+    opening: OpeningLimits = field(default_factory=OpeningLimits)
+    max_message_age: float | None = None
+    max_clock_skew: float = 300.0
+    version: int = 0
+
+    def __post_init__(self) -> None:
+        check_name(self.name, "a policy's name", most=MAX_POLICY)
+        for option in ("destinations", "accept_from", "keys", "senders", "bind_headers"):
+            object.__setattr__(self, option, self._names(option))
+        self._check_word("protection", self.protection, get_args(ProtectionName))
+        self._check_word("mode", self.mode, get_args(Mode))
+        self._check_word("on_refused", self.on_refused, get_args(OnRefused))
+        self._check_destinations()
+        self._check_protection()
+        self._check_bound()
+        self._check_mode()
+        self._check_numbers()
+
+    @property
+    def code(self) -> Protection:
+        """The protection as envelopes number it."""
+        return _PROTECTIONS[self.protection]
+
+    def _names(self, option: str) -> tuple[str, ...]:
+        value = getattr(self, option)
+        if isinstance(value, str):
+            raise self._error(f"{option} must be a list of names, not one text: [{value!r}]")
+        names = tuple(
+            check_name(name, f"policy {self.name!r}: an entry of {option}", most=512) for name in value
+        )
+        if len(set(names)) != len(names):
+            raise self._error(f"{option} names something twice")
+        return names
+
+    def _check_word(self, option: str, value: object, words: Iterable[str]) -> None:
+        if value not in tuple(words):
+            raise self._error(f"{option} is {value!r}{nearest(str(value), words)}")
+
+    def _check_destinations(self) -> None:
+        if not self.destinations:
+            raise self._error("destinations is empty, so it would protect nothing")
+        for option in ("destinations", "accept_from"):
+            for pattern in getattr(self, option):
+                check_destination(pattern, f"policy {self.name!r}: a pattern of {option}")
+        if self.on_refused == "quarantine" and self.quarantine is None:
+            raise self._error(
+                "on_refused = 'quarantine' needs quarantine, the destination of refused messages"
+            )
+        if self.quarantine is not None:
+            check_destination(self.quarantine, f"policy {self.name!r}: quarantine")
+
+    def _check_protection(self) -> None:
+        hides = self.protection != "integrity"
+        signs = self.protection != "confidentiality"
+        if hides and not self.keys:
+            raise self._error(f"protection = {self.protection!r} needs keys: who is to open its messages?")
+        if not hides and self.keys:
+            raise self._error(
+                "protection = 'integrity' hides nothing, so it takes no keys; did you mean 'privacy'?"
+            )
+        if signs and self.sign is None:
+            raise self._error(f"protection = {self.protection!r} needs sign, the name of a key ring")
+        if not signs and self.sign is not None:
+            raise self._error("protection = 'confidentiality' signs nothing; did you mean 'privacy'?")
+        if signs and not self.senders:
+            raise self._error("senders is empty: wherever something is signed, it must say who may send")
+
+    def _check_bound(self) -> None:
+        if len(self.bind_headers) > MAX_BOUND:
+            raise self._error(
+                f"bind_headers names {len(self.bind_headers)} headers; at most {MAX_BOUND} may be bound"
+            )
+        for name in self.bind_headers:
+            check_name(name, f"policy {self.name!r}: a header of bind_headers")
+        changing = _NEVER_BOUND.intersection(self.bind_headers)
+        if changing:
+            raise self._error(f"bind_headers names {sorted(changing)}, which change on the way")
+        object.__setattr__(self, "bind_headers", tuple(sorted(self.bind_headers, key=str.encode)))
+
+    def _check_mode(self) -> None:
+        if (self.mode == "tolerate") != (self.tolerate_until is not None):
+            raise self._error("mode = 'tolerate' and tolerate_until belong together: toleration must end")
+        if self.tolerate_until is not None and self.tolerate_until.tzinfo is None:
+            raise self._error("tolerate_until needs a time zone")
+
+    def _check_numbers(self) -> None:
+        if self.max_message_age is not None and not self.max_message_age > 0:
+            raise self._error(f"max_message_age must be over 0 seconds, or None: {self.max_message_age!r}")
+        if not self.max_clock_skew >= 0:
+            raise self._error(f"max_clock_skew must be 0 seconds or more: {self.max_clock_skew!r}")
+        if not isinstance(self.version, int) or not 0 <= self.version < 2**32:
+            raise self._error(f"version must be a whole number below 2**32: {self.version!r}")
+
+    def _error(self, text: str) -> ConfigError:
+        return ConfigError(f"policy {self.name!r}: {text}")
+
+
+class Policies:
+    """The policies of one sealer, found by destination: an exact name before a pattern, a longer pattern before a shorter.
+
+    Args:
+        policies: No two of one name, none with a destination that another has.
+
+    Raises:
+        ConfigError: Two of them are in each other's way.
+    """
+
+    def __init__(self, policies: Iterable[Policy]) -> None:
+        self._policies = tuple(policies)
+        self._patterns: dict[str, tuple[Policy, bool]] = {}
+        names: set[str] = set()
+        for policy in self._policies:
+            if not isinstance(policy, Policy):
+                raise ConfigError(f"policies must be a list of Policy, not of {type(policy).__name__}")
+            if policy.name in names:
+                raise ConfigError(f"two policies have the name {policy.name!r}")
+            names.add(policy.name)
+            self._add(policy, policy.destinations, home=True)
+            self._add(policy, policy.accept_from, home=False)
+
+    def _add(self, policy: Policy, patterns: Iterable[str], *, home: bool) -> None:
+        for pattern in patterns:
+            other, _ = self._patterns.setdefault(pattern, (policy, home))
+            if self._patterns[pattern] != (policy, home):
+                both = (
+                    f"policies {other.name!r} and {policy.name!r} both speak"
+                    if other is not policy
+                    else (f"policy {policy.name!r} speaks twice")
+                )
+                raise ConfigError(f"{both} of {pattern!r}")
+
+    def __iter__(self) -> Iterator[Policy]:
+        return iter(self._policies)
+
+    def find(self, destination: str) -> Policy:
+        """Return the policy under which *destination* is sent to and read.
+
+        Raises:
+            ConfigError: No policy speaks of it. A destination without a policy is refused.
+        """
+        found = self._best(destination)
+        if found is None:
+            raise ConfigError(
+                f"no policy speaks of destination {destination!r}{nearest(destination, self._patterns)}"
+            )
+        return found[0]
+
+    def may_lie(self, policy: Policy, logical: str, physical: str) -> bool:
+        """Tell whether a message of *policy* that was sent to *logical* may be read from *physical*."""
+        if logical == physical:
+            return True
+        return self._best(physical) == (policy, False) and self._best(logical) == (policy, True)
+
+    def _best(self, destination: str) -> tuple[Policy, bool] | None:
+        """Return the policy of the most specific pattern, and whether that is one of its own destinations."""
+        exact = self._patterns.get(destination)
+        if exact is not None:
+            return exact
+        matching = [p for p in self._patterns if _compiled(p).fullmatch(destination)]
+        # More characters that stand for themselves make a pattern more specific.
+        best = max(matching, key=lambda p: len(p) - p.count("*") - p.count("#"), default=None)
+        return None if best is None else self._patterns[best]
+
+
+@lru_cache(maxsize=4096)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    scheme, _, name = pattern.partition(":")
+    if scheme == "rabbitmq" and "/" in name:
+        exchange, _, key = name.partition("/")
+        return re.compile(f"rabbitmq:{_globbed(exchange)}/{_routed(key)}", re.DOTALL)
+    return re.compile(f"{scheme}:{_globbed(name)}", re.DOTALL)
+
+
+def _globbed(name: str) -> str:
+    return ".*".join(map(re.escape, name.split("*")))
+
+
+def _routed(key: str) -> str:
+    """Translate a RabbitMQ binding key: ``*`` is one word, ``#`` none or more. Source: AMQP 0-9-1, topic exchange."""
+    words = key.split(".")
+    if words == ["#"]:
+        return ".*"
+    out = ""
+    for index, word in enumerate(words):
+        if word == "#":
+            out += r"(?:[^.]*\.)*" if index == 0 else r"(?:\.[^.]*)*"
+        else:
+            piece = r"[^.]*" if word == "*" else re.escape(word)
+            out += piece if index == 0 or (index == 1 and words[0] == "#") else r"\." + piece
+    return out

@@ -1,0 +1,1 @@
+"""Key providers: where wrapping keys live. Each is a module of its own, imported only by who uses it."""

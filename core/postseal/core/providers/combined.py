@@ -1,0 +1,70 @@
+"""Several key providers as one: a data key is wrapped by all and can be opened through any."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from postseal.core.errors import ConfigError, KeyBroken, KeyRefused, KeyUnavailable, NotMine, PostsealError
+from postseal.core.keys import KeyContext, KeyProvider, NewDataKey, Recipient
+
+__all__ = ["CombinedKeys"]
+
+
+class CombinedKeys:
+    """Wraps under all of *providers*, opens with the first that can.
+
+    The first makes the data key; the others wrap it. If one of them cannot, nothing is sealed: a message carries every wrap that its policy
+    names, or is not sent. Opening asks them in their order and ends with the first that unwraps.
+
+    Args:
+        providers: One or more; name the nearest first.
+
+    Raises:
+        ConfigError: No providers.
+    """
+
+    def __init__(self, providers: Iterable[KeyProvider]) -> None:
+        self._providers = tuple(providers)
+        if not self._providers:
+            raise ConfigError("CombinedKeys needs at least one key provider")
+
+    def generate(self, context: KeyContext) -> NewDataKey:
+        """Have the first make a data key, and all others wrap it."""
+        first, *others = self._providers
+        made = first.generate(context)
+        wrapped = [recipient for other in others for recipient in other.wrap(made.data_key, context)]
+        return NewDataKey(made.data_key, _distinct((*made.recipients, *wrapped)))
+
+    def wrap(self, data_key: bytes, context: KeyContext) -> tuple[Recipient, ...]:
+        """Have all wrap *data_key*."""
+        return _distinct(
+            tuple(recipient for provider in self._providers for recipient in provider.wrap(data_key, context))
+        )
+
+    def unwrap(self, recipients: Sequence[Recipient], context: KeyContext) -> bytes:
+        """Unwrap with the first that can.
+
+        Raises:
+            KeyUnavailable: None could, and one did not answer: it might have.
+            KeyRefused: None could, and one said no.
+            KeyBroken: None could, and one found its recipient changed.
+            NotMine: None of the recipients is of any of them.
+        """
+        failures: list[PostsealError] = []
+        for provider in self._providers:
+            try:
+                return provider.unwrap(recipients, context)
+            except (KeyUnavailable, KeyRefused, KeyBroken, NotMine) as error:
+                failures.append(error)
+        # What may pass comes first: a message must not be settled while somebody could still open it.
+        for kind in (KeyUnavailable, KeyRefused, KeyBroken, NotMine):
+            for failure in failures:
+                if isinstance(failure, kind):
+                    raise failure
+        raise AssertionError(failures)
+
+
+def _distinct(recipients: tuple[Recipient, ...]) -> tuple[Recipient, ...]:
+    if len({(recipient.algorithm, recipient.key_id) for recipient in recipients}) != len(recipients):
+        raise ConfigError("two of the combined key providers wrap under the same key")
+    return recipients

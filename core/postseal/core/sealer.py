@@ -1,0 +1,573 @@
+"""`Sealer`: seals messages in the producer, opens them in the consumer, as the policies say."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Final, TypeVar
+
+from postseal.core.audit import AuditEvent, Auditor
+from postseal.core.context import Headers, check_destination, check_name
+from postseal.core.crypto import HmacContext, MessageKey, RandomBytes, random_bytes
+from postseal.core.datakeys import OpenedKey, OpeningKeys, SealingKeys
+from postseal.core.errors import (
+    ConfigError,
+    KeyBroken,
+    KeyRefused,
+    NotMine,
+    PostsealError,
+    Refused,
+    TooLarge,
+    Verdict,
+    nearest,
+)
+from postseal.core.incoming import Beside, Examined, Incoming, Opened, Verified
+from postseal.core.keys import KeyContext, KeyProvider
+from postseal.core.outgoing import UNBOUND, Outgoing
+from postseal.core.policy import Policies, Policy
+from postseal.core.providers.combined import CombinedKeys
+from postseal.core.signing import KeyRing, deduplication_key
+from postseal.core.wire import MAX_BODY, TIME_MAX, TIME_MIN, Envelope, decode, looks_sealed
+
+__all__ = ["Sealer"]
+
+_ENVELOPE_STARTS: Final = frozenset((b"\xd8", b"\xd1", b"\xd2"))
+_MAX_DESTINATIONS: Final = 4096
+"""Destinations whose precomputed parts are kept, in each direction."""
+
+_T = TypeVar("_T")
+
+
+class Sealer:
+    """Seals and opens messages as *policies* say. One for a process; safe for threads and tasks.
+
+    A working program::
+
+        keys = UnsafeLocalKeys.ephemeral()
+        orders = Policy(name="orders", destinations=["kafka:orders"], keys=["main"])
+        sealer = Sealer(sender="billing-api", policies=[orders], keys={"main": keys})
+        envelope = sealer.seal(b"4111 1111 1111 1111", destination="kafka:orders")
+        assert sealer.open(envelope, destination="kafka:orders").body == b"4111 1111 1111 1111"
+
+    Args:
+        sender: Who we are; travels in each message as ``iss``.
+        policies: What must be done for which destination.
+        keys: Key providers by the names that policies use.
+        signers: Key rings by the names that policies use.
+        deduplication_secret: At least 32 random bytes that all producers share and never change with other keys: keeps content-based
+            deduplication working on brokers that have it (SQS FIFO).
+        on_audit: Called with each `AuditEvent`.
+        clock: Nanoseconds since the epoch.
+        monotonic: Seconds; runs the caches.
+        random: Gives random bytes. Only for test vectors.
+
+    Raises:
+        ConfigError: Something is wrong with the above; the text names it and the nearest right one.
+    """
+
+    def __init__(
+        self,
+        *,
+        sender: str,
+        policies: Iterable[Policy],
+        keys: Mapping[str, KeyProvider] | None = None,
+        signers: Mapping[str, KeyRing] | None = None,
+        deduplication_secret: bytes | None = None,
+        on_audit: Callable[[AuditEvent], None] | None = None,
+        clock: Callable[[], int] = time.time_ns,
+        monotonic: Callable[[], float] = time.monotonic,
+        random: RandomBytes = random_bytes,
+    ) -> None:
+        self.sender = check_name(sender, "sender")
+        self.auditor = Auditor(on_audit)
+        self._policies = Policies(policies)
+        self._clock = clock
+        self._monotonic = monotonic
+        self._random = random
+        self._deduplication_secret = deduplication_secret
+        self._deduplication: dict[str, HmacContext] = {}
+        if deduplication_secret is not None:
+            deduplication_key(deduplication_secret, "")  # complains now, if it must
+        self._lock = threading.RLock()
+        self._outgoing: dict[str, Outgoing] = {}
+        self._incoming: dict[str, Incoming] = {}
+        self._providers: dict[str, KeyProvider] = {}
+        self._rings: dict[str, KeyRing] = {}
+        self._opening: dict[str, OpeningKeys] = {}
+        for policy in self._policies:
+            self._resolve(policy, keys or {}, signers or {})
+
+    def _resolve(
+        self, policy: Policy, keys: Mapping[str, KeyProvider], signers: Mapping[str, KeyRing]
+    ) -> None:
+        providers = [_named(name, keys, f"policy {policy.name!r}: keys") for name in policy.keys]
+        if providers:
+            provider = providers[0] if len(providers) == 1 else CombinedKeys(providers)
+            self._providers[policy.name] = provider
+            self._opening[policy.name] = OpeningKeys(
+                provider, policy.name, policy.opening, clock=self._monotonic
+            )
+        if policy.sign is not None:
+            self._rings[policy.name] = _named(policy.sign, signers, f"policy {policy.name!r}: sign")
+
+    # -- sealing ---------------------------------------------------------------------------------------------------
+
+    def seal(
+        self,
+        body: bytes,
+        *,
+        destination: str,
+        headers: Headers | None = None,
+        content_type: str | None = None,
+        content_encoding: str | None = None,
+        ordering_key: bytes | None = None,
+        expires_at: datetime | None = None,
+    ) -> bytes:
+        """Seal *body* for *destination*.
+
+        Args:
+            body: 0 to 2**31 - 17 bytes.
+            destination: The logical destination, ``scheme:name``.
+            headers: Of the message; those that the policy binds are authenticated.
+            content_type: Media type of *body*; travels in the envelope.
+            content_encoding: The broker's property, if it is set; authenticated.
+            ordering_key: Record key, group id; authenticated where the policy binds it.
+            expires_at: With its time zone; the message will not open from then on. Whole seconds.
+
+        Returns:
+            The envelope. *body* itself where the policy's mode seals nothing (off, observe), or where it is already an envelope for this
+            destination that opens here: a message is never sealed twice.
+
+        Raises:
+            ConfigError: No policy speaks of *destination*, or this sender may not send there.
+            KeyUnavailable: The key service did not answer. Retrying may help.
+            KeyRefused: The key service said no.
+            TooLarge: The body is over a limit.
+            Refused: *body* is an envelope, but none that opens here.
+        """
+        way = self._outgoing.get(destination) or self._make_outgoing(destination)
+        if type(body) is not bytes:
+            body = _as_bytes(body)
+        if way.passes:
+            return body
+        if (
+            headers is None
+            and content_encoding is None
+            and ordering_key is None
+            and not way.policy.bind_headers
+        ):
+            beside, external = None, UNBOUND
+        else:
+            beside = self._beside(way.policy, headers, content_encoding, ordering_key)
+            external = beside.external(way.policy.bind_headers)
+        if body[:1] in _ENVELOPE_STARTS and looks_sealed(body):
+            return self._pass_sealed(way, body, destination, beside)
+        expires = None if expires_at is None else _seconds(expires_at)
+        now = self._clock() // 1_000_000
+        keys = way.keys
+        if keys is None:
+            return way.sign(body, external, now, content_type, expires)
+        size = len(body)
+        key = keys.cached(size) or keys.take(_checked_size(size))
+        return way.seal(key, body, external, now, content_type, expires)
+
+    async def aseal(
+        self,
+        body: bytes,
+        *,
+        destination: str,
+        headers: Headers | None = None,
+        content_type: str | None = None,
+        content_encoding: str | None = None,
+        ordering_key: bytes | None = None,
+        expires_at: datetime | None = None,
+    ) -> bytes:
+        """Like `seal`, without blocking the loop: with a cached data key it does not even yield."""
+        way = self._outgoing.get(destination) or self._make_outgoing(destination)
+        body = _as_bytes(body)
+        if way.passes:
+            return body
+        beside = self._beside(way.policy, headers, content_encoding, ordering_key)
+        external = beside.external(way.policy.bind_headers)
+        if body[:1] in _ENVELOPE_STARTS and looks_sealed(body):
+            return await self._pass_sealed_async(way, body, destination, beside)
+        expires = None if expires_at is None else _seconds(expires_at)
+        now = self._clock() // 1_000_000
+        keys = way.keys
+        if keys is None:
+            return way.sign(body, external, now, content_type, expires)
+        size = len(body)
+        key = keys.cached(size) or await keys.take_async(_checked_size(size))
+        return way.seal(key, body, external, now, content_type, expires)
+
+    def deduplication_id(self, body: bytes, *, destination: str) -> str:
+        """Return the id by which a broker may know two messages of equal *body*: 64 hex digits that tell nothing about it.
+
+        Raises:
+            ConfigError: The sealer was made without a ``deduplication_secret``.
+
+        Source: SPEC.md 12.
+        """
+        keyed = self._deduplication.get(destination)
+        if keyed is None:
+            if self._deduplication_secret is None:
+                raise ConfigError(
+                    f"{destination!r} deduplicates by content, and no two ciphertexts are alike: "
+                    "give the sealer a deduplication_secret, or each message an id of its own"
+                )
+            keyed = deduplication_key(self._deduplication_secret, destination)
+            if len(self._deduplication) >= _MAX_DESTINATIONS:
+                self._deduplication.clear()
+            self._deduplication[destination] = keyed
+        context = keyed.copy()
+        context.update(body)
+        return context.finalize().hex()
+
+    # -- opening ---------------------------------------------------------------------------------------------------
+
+    def open(
+        self,
+        envelope: bytes,
+        *,
+        destination: str,
+        headers: Headers | None = None,
+        content_encoding: str | None = None,
+        ordering_key: bytes | None = None,
+        coordinates: Mapping[str, str | int] | None = None,
+    ) -> Opened:
+        """Open *envelope*, which lay at *destination*.
+
+        Args:
+            envelope: Any bytes.
+            destination: Where it lay: the queue or topic that it was read from.
+            headers: Of the message as it was received.
+            content_encoding: The broker's property, if it is set.
+            ordering_key: Record key, group id; needed where the policy binds it.
+            coordinates: Where the broker has it, for the audit event.
+
+        Returns:
+            The opened message.
+
+        Raises:
+            Refused: It will never be handed on; one audit event was made.
+            KeyUnavailable: The key service did not answer. Keep the message; retrying may help.
+            ConfigError: No policy speaks of *destination*.
+
+        Source: SPEC.md 8.
+        """
+        way = self._incoming.get(destination) or self._make_incoming(destination)
+        data = envelope if type(envelope) is bytes else _as_bytes(envelope)
+        if headers is None and content_encoding is None and ordering_key is None:
+            beside = None
+        else:
+            beside = self._beside(way.policy, headers, content_encoding, ordering_key)
+        now = self._clock() // 1_000_000
+        try:
+            opened = way.open_learnt(data, beside, now)
+            if opened is not None:
+                return opened
+            examined = self._examine(way, data, beside, now, coordinates)
+            if isinstance(examined, Opened):
+                return examined
+            key = way.fetch(examined)
+            return self._finish(way, examined, key)
+        except (Refused, KeyRefused, KeyBroken, NotMine) as error:
+            refused = self._refusal(error, way, data, coordinates)
+            raise refused from _cause(error, refused)
+
+    async def aopen(
+        self,
+        envelope: bytes,
+        *,
+        destination: str,
+        headers: Headers | None = None,
+        content_encoding: str | None = None,
+        ordering_key: bytes | None = None,
+        coordinates: Mapping[str, str | int] | None = None,
+    ) -> Opened:
+        """Like `open`, without blocking the loop: with a cached data key it does not even yield."""
+        way = self._incoming.get(destination) or self._make_incoming(destination)
+        data = _as_bytes(envelope)
+        beside = self._beside(way.policy, headers, content_encoding, ordering_key)
+        now = self._clock() // 1_000_000
+        try:
+            opened = way.open_learnt(data, beside, now)
+            if opened is not None:
+                return opened
+            examined = self._examine(way, data, beside, now, coordinates)
+            if isinstance(examined, Opened):
+                return examined
+            key = await way.fetch_async(examined)
+            return self._finish(way, examined, key)
+        except (Refused, KeyRefused, KeyBroken, NotMine) as error:
+            refused = self._refusal(error, way, data, coordinates)
+            raise refused from _cause(error, refused)
+
+    def verify(
+        self,
+        envelope: bytes,
+        *,
+        destination: str,
+        headers: Headers | None = None,
+        content_encoding: str | None = None,
+        ordering_key: bytes | None = None,
+        coordinates: Mapping[str, str | int] | None = None,
+    ) -> Verified:
+        """Verify a signed message without opening it: needs no right to any data key, and asks no key service.
+
+        Raises:
+            Refused: As `open` would, by any step before the key service.
+            ConfigError: The policy signs nothing.
+        """
+        way = self._incoming.get(destination) or self._make_incoming(destination)
+        if way.policy.sign is None:
+            raise ConfigError(
+                f"policy {way.policy.name!r} signs nothing, so nothing can be verified without opening"
+            )
+        data = _as_bytes(envelope)
+        beside = self._beside(way.policy, headers, content_encoding, ordering_key)
+        try:
+            return way.verified(way.examine(data, beside, self._clock() // 1_000_000))
+        except Refused as error:
+            refused = self._refusal(error, way, data, coordinates)
+            raise refused from _cause(error, refused)
+
+    # -- the rest --------------------------------------------------------------------------------------------------
+
+    @property
+    def policies(self) -> tuple[Policy, ...]:
+        """All policies."""
+        return tuple(self._policies)
+
+    def policy_for(self, destination: str) -> Policy:
+        """Return the policy in force at *destination*.
+
+        Raises:
+            ConfigError: None speaks of it.
+        """
+        way = self._incoming.get(destination) or self._make_incoming(destination)
+        return way.policy
+
+    def close(self) -> None:
+        """Forget all data keys. The sealer can go on; it will ask for new ones."""
+        with self._lock:
+            for outgoing in self._outgoing.values():
+                if outgoing.keys is not None:
+                    outgoing.keys.drop()
+            for incoming in self._incoming.values():
+                incoming.forget()
+            for opening in self._opening.values():
+                opening.drop()
+
+    def __enter__(self) -> Sealer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _make_outgoing(self, destination: str) -> Outgoing:
+        check_destination(destination)
+        policy = self._policies.find(destination)
+        with self._lock:
+            if (way := self._outgoing.get(destination)) is not None:
+                return way
+            keys = None
+            if (provider := self._providers.get(policy.name)) is not None:
+                context = KeyContext(policy.name, destination)
+                keys = SealingKeys(provider, context, policy.data_key, clock=self._monotonic)
+            way = Outgoing(self.sender, destination, policy, keys, self._rings.get(policy.name), self._random)
+            _put(self._outgoing, destination, way)
+            return way
+
+    def _make_incoming(self, destination: str) -> Incoming:
+        check_destination(destination)
+        policy = self._policies.find(destination)
+        with self._lock:
+            if (way := self._incoming.get(destination)) is not None:
+                return way
+            way = Incoming(
+                destination,
+                policy,
+                self._policies,
+                self._opening.get(policy.name),
+                self._rings.get(policy.name),
+                monotonic=self._monotonic,
+            )
+            _put(self._incoming, destination, way)
+            return way
+
+    @staticmethod
+    def _beside(
+        policy: Policy, headers: Headers | None, content_encoding: str | None, ordering_key: bytes | None
+    ) -> Beside:
+        return Beside(headers, content_encoding, ordering_key if policy.bind_ordering_key else None)
+
+    def _examine(
+        self,
+        way: Incoming,
+        data: bytes,
+        beside: Beside | None,
+        now: int,
+        coordinates: Mapping[str, str | int] | None,
+    ) -> Examined | Opened:
+        """Do all steps before the key service; answer clear text where the mode lets it pass."""
+        policy = way.policy
+        if policy.mode != "enforce" and (policy.mode == "off" or not looks_sealed(data)):
+            until = policy.tolerate_until
+            if policy.mode != "tolerate" or (until is not None and now < until.timestamp() * 1000):
+                if policy.mode != "off":
+                    detail = f"clear text passes: mode is {policy.mode}"
+                    self.auditor.tell(self._event(Verdict.CLEAR, detail, way, data, coordinates))
+                return Opened.in_clear(data)
+        examined = way.examine(data, beside, now)
+        return way.clear(examined) if way.keys is None else examined
+
+    @staticmethod
+    def _finish(way: Incoming, examined: Examined, key: OpenedKey) -> Opened:
+        opened = way.decrypt(examined, key.key)
+        way.learn(examined, key)
+        return opened
+
+    def _refusal(
+        self, error: PostsealError, way: Incoming, data: bytes, coordinates: Mapping[str, str | int] | None
+    ) -> Refused:
+        """Turn whatever ended the opening into the one `Refused` that leaves, and tell of it."""
+        refused = _as_refused(error, way.destination)
+        self.auditor.tell(self._event(refused.verdict, refused.detail, way, data, coordinates))
+        return refused
+
+    def _event(
+        self,
+        verdict: Verdict,
+        detail: str,
+        way: Incoming,
+        data: bytes,
+        coordinates: Mapping[str, str | int] | None,
+    ) -> AuditEvent:
+        event = AuditEvent(
+            time=datetime.fromtimestamp(self._clock() / 1e9, UTC),
+            verdict=verdict,
+            detail=detail,
+            destination=way.destination,
+            policy=way.policy.name,
+            coordinates=dict(coordinates or {}),
+        )
+        try:
+            envelope = decode(data)
+        except Refused:
+            return event
+        header = envelope.header
+        return replace(
+            event,
+            unverified_sender=header.sender,
+            unverified_destination=header.destination,
+            unverified_message_id=header.message_id.hex(),
+            unverified_key_id=_key_ids(envelope),
+        )
+
+    # -- what is already sealed ------------------------------------------------------------------------------------
+
+    def _pass_sealed(self, way: Outgoing, body: bytes, destination: str, beside: Beside | None) -> bytes:
+        """Let an envelope pass that opens here; refuse any other.
+
+        Only what authenticates may go out as it is: bytes that merely look sealed would go out in clear.
+        """
+        incoming = self._incoming.get(destination) or self._make_incoming(destination)
+        try:
+            examined = incoming.examine(body, beside, self._clock() // 1_000_000)
+            if incoming.keys is not None:
+                incoming.decrypt(examined, _our_key(way, examined) or incoming.fetch(examined).key)
+        except (Refused, KeyRefused, KeyBroken, NotMine) as error:
+            refused = _as_refused(error, destination)
+            raise refused from _cause(error, refused)
+        return body
+
+    async def _pass_sealed_async(
+        self, way: Outgoing, body: bytes, destination: str, beside: Beside | None
+    ) -> bytes:
+        incoming = self._incoming.get(destination) or self._make_incoming(destination)
+        try:
+            examined = incoming.examine(body, beside, self._clock() // 1_000_000)
+            if incoming.keys is not None:
+                ours = _our_key(way, examined)
+                incoming.decrypt(examined, ours or (await incoming.fetch_async(examined)).key)
+        except (Refused, KeyRefused, KeyBroken, NotMine) as error:
+            refused = _as_refused(error, destination)
+            raise refused from _cause(error, refused)
+        return body
+
+
+def _our_key(way: Outgoing, examined: Examined) -> MessageKey | None:
+    """Return the data key that this process itself seals with now, if that sealed it: a producer may have no right to unwrap."""
+    if way.keys is None or examined.envelope.header.commitment is None:
+        return None
+    return way.keys.current(examined.envelope.header.commitment)
+
+
+def _as_refused(error: PostsealError, destination: str) -> Refused:
+    """Map what a key provider said of a message's keys to its verdict. Source: SPEC.md 8, step 8."""
+    if isinstance(error, Refused):
+        error.destination = destination
+        return error
+    verdict = Verdict.FORGED if isinstance(error, KeyBroken) else Verdict.UNKNOWN_KEY
+    return Refused(verdict, str(error), destination=destination)
+
+
+def _cause(error: PostsealError, refused: Refused) -> PostsealError | None:
+    return None if refused is error else error
+
+
+def _key_ids(envelope: Envelope) -> str:
+    if envelope.outer is not None:
+        return _printable(envelope.outer.key_id)
+    if envelope.header.key_id is not None:
+        return _printable(envelope.header.key_id)
+    return ", ".join(_printable(recipient.key_id) for recipient in envelope.recipients)
+
+
+def _printable(key_id: bytes) -> str:
+    """Show a key id as text where it is plain ASCII, else in hex."""
+    return key_id.decode() if key_id.isascii() and key_id.decode().isprintable() else key_id.hex()
+
+
+def _as_bytes(body: bytes) -> bytes:
+    if type(body) is bytes:
+        return body
+    if isinstance(body, (bytes, bytearray, memoryview)):
+        return bytes(body)
+    raise TypeError(
+        f"a body is bytes, not {type(body).__name__}" + ("; encode it first" if isinstance(body, str) else "")
+    )
+
+
+def _checked_size(size: int) -> int:
+    if size > MAX_BODY:
+        raise TooLarge(f"a body of {size:,} bytes is over the limit of an envelope, {MAX_BODY:,}")
+    return size
+
+
+def _seconds(expires_at: datetime) -> int:
+    if expires_at.tzinfo is None:
+        raise ConfigError("expires_at needs a time zone")
+    seconds = int(expires_at.timestamp())
+    if not TIME_MIN <= seconds <= TIME_MAX:
+        raise ConfigError(f"expires_at must lie between 1970-01-02 and 2106-02-07: {expires_at.isoformat()}")
+    return seconds
+
+
+def _named(name: str, given: Mapping[str, _T], what: str) -> _T:
+    try:
+        return given[name]
+    except KeyError:
+        raise ConfigError(
+            f"{what} names {name!r}, which the sealer was not given{nearest(name, given)}"
+        ) from None
+
+
+def _put(ways: dict[str, _T], destination: str, way: _T) -> None:
+    while len(ways) >= _MAX_DESTINATIONS:
+        del ways[next(iter(ways))]
+    ways[destination] = way
