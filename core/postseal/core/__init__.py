@@ -13,6 +13,8 @@ A working program::
 In production the key provider is `AwsKms`. Adapters (`postseal.kafka`, `postseal.sqs`) call the sealer, so that programs need not.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from postseal.core.audit import AuditEvent
 from postseal.core.datakeys import DataKeyLimits, OpeningLimits
 from postseal.core.errors import (
@@ -29,9 +31,11 @@ from postseal.core.incoming import Opened, Verified
 from postseal.core.keys import KeyContext, KeyProvider, NewDataKey, Recipient
 from postseal.core.policy import Policy
 from postseal.core.providers.combined import CombinedKeys
-from postseal.core.providers.local import UnsafeLocalKeys, UnsafeLocalKeysWarning
 from postseal.core.sealer import Sealer
 from postseal.core.signing import Ed25519Key, Es256Key, HmacKey, KeyRing, Origin, SigningKey
+
+if TYPE_CHECKING:
+    from postseal.core.providers.local import UnsafeLocalKeys, UnsafeLocalKeysWarning
 
 __all__ = [
     "AuditEvent",
@@ -63,3 +67,17 @@ __all__ = [
     "Verdict",
     "Verified",
 ]
+
+_LAZY = {
+    "UnsafeLocalKeys": "postseal.core.providers.local",
+    "UnsafeLocalKeysWarning": "postseal.core.providers.local",
+}
+"""Key providers are loaded by who uses them."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415 - for these few alone
+
+    return getattr(import_module(_LAZY[name]), name)

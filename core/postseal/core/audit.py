@@ -5,23 +5,19 @@ An event never holds a body, a key or a header value. What was read from a messa
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from postseal.core.errors import Verdict
 
 __all__ = ["AuditEvent", "Auditor"]
 
-_log: Final = logging.getLogger("postseal.audit")
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditEvent:
+class AuditEvent(NamedTuple):
     """One message that was not delivered, or not as its policy wants it.
 
     Attributes:
@@ -46,11 +42,11 @@ class AuditEvent:
     unverified_destination: str | None = None
     unverified_message_id: str | None = None
     unverified_key_id: str | None = None
-    coordinates: Mapping[str, str | int] = field(default_factory=dict)
+    coordinates: Mapping[str, str | int] = MappingProxyType({})
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON takes it."""
-        values = asdict(self)
+        values = self._asdict()
         values["time"] = self.time.isoformat(timespec="milliseconds")
         values["verdict"] = self.verdict.value
         values["coordinates"] = dict(self.coordinates)
@@ -80,7 +76,10 @@ class Auditor:
         """Count *event*, log it, hand it to the callback."""
         with self._lock:
             self._counts[event.verdict] += 1
-        _log.warning(
+        import logging  # noqa: PLC0415 - few messages are refused; `import postseal.core` is to be quick
+
+        log = logging.getLogger("postseal.audit")
+        log.warning(
             "%s: %s at %s (%s)",
             "accepted" if event.verdict is Verdict.CLEAR else "refused",
             event.verdict.value,
@@ -92,4 +91,4 @@ class Auditor:
             try:
                 self._callback(event)
             except Exception:
-                _log.exception("the audit callback failed on a %s event", event.verdict.value)
+                log.exception("the audit callback failed on a %s event", event.verdict.value)

@@ -5,16 +5,18 @@ Source: SPEC.md 6.1, 7 and 12.
 
 from __future__ import annotations
 
-import hmac
 import os
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.hashes import SHA256, Hash
 from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
 
 __all__ = [
     "COMMITMENT_SIZE",
@@ -32,6 +34,7 @@ __all__ = [
     "equal",
     "hmac_context",
     "random_bytes",
+    "sha256",
 ]
 
 DATA_KEY_SIZE: Final = 32
@@ -101,6 +104,22 @@ def hmac_context(key: bytes) -> HmacContext:
     return HMAC(key, SHA256())
 
 
+def sha256(data: bytes) -> bytes:
+    """Return the SHA-256 digest of *data*."""
+    digest = Hash(SHA256())
+    digest.update(data)
+    return digest.finalize()
+
+
+def ecdsa_sha256() -> ECDSA:
+    """Make the scheme of ES256."""
+    from cryptography.hazmat.primitives.asymmetric.ec import ECDSA  # noqa: PLC0415 - loaded by who uses it
+
+    return ECDSA(SHA256())
+
+
 def equal(a: bytes, b: bytes) -> bool:
     """Compare in constant time."""
-    return hmac.compare_digest(a, b)
+    from hmac import compare_digest  # noqa: PLC0415 - it loads hashlib; keys are unwrapped rarely
+
+    return compare_digest(a, b)

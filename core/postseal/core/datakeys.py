@@ -10,21 +10,21 @@ Source: SPEC.md 6.4; design of the AWS Encryption SDK's caching (limits by age, 
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass
-from hashlib import sha256
-from typing import Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-from postseal.core.crypto import MessageKey, equal
+from postseal.core.crypto import MessageKey, equal, sha256
 from postseal.core.errors import ConfigError, KeyRefused, KeyUnavailable, NotMine, PostsealError, TooLarge
 from postseal.core.keys import KeyBroken, KeyContext, KeyProvider, NewDataKey, Recipient
+from postseal.core.values import Value
 from postseal.core.wire import Skeleton
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 __all__ = ["DataKeyLimits", "OpenedKey", "OpeningKeys", "OpeningLimits", "SealingKey", "SealingKeys"]
 
@@ -44,8 +44,7 @@ def _positive(value: float, what: str, most: float) -> None:
         raise ConfigError(f"{what} must be over 0 and at most {most:,}: {value!r}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataKeyLimits:
+class DataKeyLimits(Value):
     """How long a data key seals. The first limit reached ends it; all count from its creation.
 
     Args:
@@ -58,23 +57,32 @@ class DataKeyLimits:
         ConfigError: A limit is out of its range.
     """
 
-    max_age: float = 600.0
-    max_messages: int = 2**20
-    max_bytes: int = 64 * 2**30
-    max_stale: float = 3600.0
+    __slots__ = ("max_age", "max_bytes", "max_messages", "max_stale")
 
-    def __post_init__(self) -> None:
-        _positive(self.max_age, "data_key.max_age", 30 * 86400)
+    max_age: float
+    max_messages: int
+    max_bytes: int
+    max_stale: float
+
+    def __init__(
+        self,
+        *,
+        max_age: float = 600.0,
+        max_messages: int = 2**20,
+        max_bytes: int = 64 * 2**30,
+        max_stale: float = 3600.0,
+    ) -> None:
+        self._set(max_age=max_age, max_messages=max_messages, max_bytes=max_bytes, max_stale=max_stale)
+        _positive(max_age, "data_key.max_age", 30 * 86400)
         # SP 800-38D 8.3 and SPEC.md 6.4: random nonces stay distinct up to 2**28 with probability 1 - 2**-40.
-        _positive(self.max_messages, "data_key.max_messages", MAX_MESSAGES)
+        _positive(max_messages, "data_key.max_messages", MAX_MESSAGES)
         # RFC 8446 5.5: 2**24.5 records of 2**14 bytes keep AES-GCM's advantage near 2**-57.
-        _positive(self.max_bytes, "data_key.max_bytes", MAX_BYTES)
-        if self.max_stale:
-            _positive(self.max_stale, "data_key.max_stale", 30 * 86400)
+        _positive(max_bytes, "data_key.max_bytes", MAX_BYTES)
+        if max_stale:
+            _positive(max_stale, "data_key.max_stale", 30 * 86400)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpeningLimits:
+class OpeningLimits(Value):
     """How long an unwrapped data key opens without asking again.
 
     Args:
@@ -86,15 +94,18 @@ class OpeningLimits:
         ConfigError: A limit is out of its range.
     """
 
-    max_age: float = 300.0
-    max_stale: float = 3600.0
-    max_keys: int = 1024
+    __slots__ = ("max_age", "max_keys", "max_stale")
 
-    def __post_init__(self) -> None:
-        _positive(self.max_age, "opening.max_age", 30 * 86400)
-        _positive(self.max_keys, "opening.max_keys", 2**20)
-        if self.max_stale:
-            _positive(self.max_stale, "opening.max_stale", 30 * 86400)
+    max_age: float
+    max_stale: float
+    max_keys: int
+
+    def __init__(self, *, max_age: float = 300.0, max_stale: float = 3600.0, max_keys: int = 1024) -> None:
+        self._set(max_age=max_age, max_stale=max_stale, max_keys=max_keys)
+        _positive(max_age, "opening.max_age", 30 * 86400)
+        _positive(max_keys, "opening.max_keys", 2**20)
+        if max_stale:
+            _positive(max_stale, "opening.max_stale", 30 * 86400)
 
 
 class SealingKey:
@@ -160,6 +171,8 @@ class _Flights(Generic[_T]):
             threading.Thread(
                 target=self._fly, args=(what, flight, call), name="postseal-data-key", daemon=True
             ).start()
+        import asyncio  # noqa: PLC0415 - who has no loop need not load it
+
         return await asyncio.shield(asyncio.wrap_future(flight))
 
     def _join(self, what: object) -> tuple[Future[_T], bool]:
@@ -167,6 +180,8 @@ class _Flights(Generic[_T]):
             flight = self._flights.get(what)
             if flight is not None:
                 return flight, False
+            from concurrent.futures import Future  # noqa: PLC0415 - it loads logging and more; misses are rare
+
             flight = self._flights[what] = Future()
             flight.set_running_or_notify_cancel()  # nobody who waits can cancel it
             return flight, True
@@ -429,7 +444,7 @@ class OpeningKeys:
 
     @staticmethod
     def _name(destination: str, commitment: bytes, recipients_bytes: bytes) -> object:
-        return destination, commitment, sha256(recipients_bytes).digest()
+        return destination, commitment, sha256(recipients_bytes)
 
     def _raise_known_failure(self, what: object) -> None:
         failure = self._failures.get(what)

@@ -13,7 +13,6 @@ Key providers raise two more, which never leave the core: `NotMine` (try the nex
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -129,6 +128,8 @@ class KeyBroken(PostsealError):
 
 def nearest(word: str, words: Iterable[str]) -> str:
     """Return ``; did you mean 'x'?`` for the word of *words* nearest to *word*, or the list of them, or nothing."""
+    import difflib  # noqa: PLC0415 - only for who made a mistake; `import postseal.core` is to be quick
+
     known = sorted(words)
     close = difflib.get_close_matches(word, known, n=1)
     if close:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from struct import error as StructError
 from typing import Final, NamedTuple, NoReturn
@@ -133,8 +132,7 @@ class Opened(Verified):
         return cls(body, _CLEAR, b"", 0, None)
 
 
-@dataclass(frozen=True, slots=True)
-class Beside:
+class Beside(NamedTuple):
     """What travelled beside the body and may be bound: headers and the like, as the adapter normalised them."""
 
     headers: Headers | None = None
@@ -159,8 +157,7 @@ _CLEAR: Final = Facts(None, Origin.NONE, Verdict.CLEAR)
 _NOTHING_BESIDE: Final = Beside()
 
 
-@dataclass(frozen=True, slots=True)
-class Examined:
+class Examined(NamedTuple):
     """An envelope that passed every step before the key service; what is signed was verified."""
 
     envelope: Envelope

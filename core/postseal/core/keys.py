@@ -6,8 +6,7 @@ Source: SPEC.md 6.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from postseal.core.errors import KeyBroken, KeyRefused, KeyUnavailable, NotMine
 from postseal.core.wire import Recipient
@@ -24,8 +23,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class KeyContext:
+class KeyContext(NamedTuple):
     """What a wrapped key is bound to: the same for all messages of a policy to a destination."""
 
     policy: str
@@ -36,12 +34,14 @@ class KeyContext:
         return {"postseal:policy": self.policy, "postseal:destination": self.destination}
 
 
-@dataclass(frozen=True, slots=True)
-class NewDataKey:
+class NewDataKey(NamedTuple):
     """A data key just made: its 32 bytes, and the same wrapped for each recipient. The bytes do not show in `repr`."""
 
-    data_key: bytes = field(repr=False)
+    data_key: bytes
     recipients: tuple[Recipient, ...]
+
+    def __repr__(self) -> str:
+        return f"<NewDataKey for {len(self.recipients)} recipients>"
 
 
 @runtime_checkable

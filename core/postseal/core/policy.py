@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from typing import Final, Literal, TypeAlias, get_args
@@ -15,6 +14,7 @@ from typing import Final, Literal, TypeAlias, get_args
 from postseal.core.context import check_destination, check_name
 from postseal.core.datakeys import DataKeyLimits, OpeningLimits
 from postseal.core.errors import ConfigError, nearest
+from postseal.core.values import Value
 from postseal.core.wire import MAX_BOUND, MAX_POLICY, Protection
 
 __all__ = ["Mode", "OnRefused", "Policies", "Policy", "ProtectionName"]
@@ -30,8 +30,7 @@ _NEVER_BOUND: Final = frozenset(
 """Headers that tracing and transport change on the way. Source: field experience with SQS and OpenTelemetry."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+class Policy(Value):
     """What a producer must do, and a consumer demand, for the destinations that match.
 
     Args:
@@ -60,29 +59,91 @@ class Policy:
         ConfigError: An option is wrong; the text names it and the nearest right one.
     """
 
+    __slots__ = (
+        "accept_from",
+        "bind_headers",
+        "bind_ordering_key",
+        "data_key",
+        "destinations",
+        "keys",
+        "max_clock_skew",
+        "max_message_age",
+        "mode",
+        "name",
+        "on_refused",
+        "opening",
+        "protection",
+        "quarantine",
+        "senders",
+        "sign",
+        "tolerate_until",
+        "version",
+    )
+
     name: str
     destinations: tuple[str, ...]
-    accept_from: tuple[str, ...] = ()
-    protection: ProtectionName = "confidentiality"
-    keys: tuple[str, ...] = ()
-    sign: str | None = None
-    senders: tuple[str, ...] = ()
-    bind_headers: tuple[str, ...] = ()
-    bind_ordering_key: bool = False
-    mode: Mode = "enforce"
-    tolerate_until: datetime | None = None
-    on_refused: OnRefused = "raise"
-    quarantine: str | None = None
-    data_key: DataKeyLimits = field(default_factory=DataKeyLimits)
-    opening: OpeningLimits = field(default_factory=OpeningLimits)
-    max_message_age: float | None = None
-    max_clock_skew: float = 300.0
-    version: int = 0
+    accept_from: tuple[str, ...]
+    protection: ProtectionName
+    keys: tuple[str, ...]
+    sign: str | None
+    senders: tuple[str, ...]
+    bind_headers: tuple[str, ...]
+    bind_ordering_key: bool
+    mode: Mode
+    tolerate_until: datetime | None
+    on_refused: OnRefused
+    quarantine: str | None
+    data_key: DataKeyLimits
+    opening: OpeningLimits
+    max_message_age: float | None
+    max_clock_skew: float
+    version: int
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        destinations: Iterable[str],
+        accept_from: Iterable[str] = (),
+        protection: ProtectionName = "confidentiality",
+        keys: Iterable[str] = (),
+        sign: str | None = None,
+        senders: Iterable[str] = (),
+        bind_headers: Iterable[str] = (),
+        bind_ordering_key: bool = False,
+        mode: Mode = "enforce",
+        tolerate_until: datetime | None = None,
+        on_refused: OnRefused = "raise",
+        quarantine: str | None = None,
+        data_key: DataKeyLimits | None = None,
+        opening: OpeningLimits | None = None,
+        max_message_age: float | None = None,
+        max_clock_skew: float = 300.0,
+        version: int = 0,
+    ) -> None:
+        self._set(
+            name=name,
+            destinations=destinations,
+            accept_from=accept_from,
+            protection=protection,
+            keys=keys,
+            sign=sign,
+            senders=senders,
+            bind_headers=bind_headers,
+            bind_ordering_key=bind_ordering_key,
+            mode=mode,
+            tolerate_until=tolerate_until,
+            on_refused=on_refused,
+            quarantine=quarantine,
+            data_key=data_key or DataKeyLimits(),
+            opening=opening or OpeningLimits(),
+            max_message_age=max_message_age,
+            max_clock_skew=max_clock_skew,
+            version=version,
+        )
         check_name(self.name, "a policy's name", most=MAX_POLICY)
         for option in ("destinations", "accept_from", "keys", "senders", "bind_headers"):
-            object.__setattr__(self, option, self._names(option))
+            self._set(**{option: self._names(option)})
         self._check_word("protection", self.protection, get_args(ProtectionName))
         self._check_word("mode", self.mode, get_args(Mode))
         self._check_word("on_refused", self.on_refused, get_args(OnRefused))
@@ -151,7 +212,7 @@ class Policy:
         changing = _NEVER_BOUND.intersection(self.bind_headers)
         if changing:
             raise self._error(f"bind_headers names {sorted(changing)}, which change on the way")
-        object.__setattr__(self, "bind_headers", tuple(sorted(self.bind_headers, key=str.encode)))
+        self._set(bind_headers=tuple(sorted(self.bind_headers, key=str.encode)))
 
     def _check_mode(self) -> None:
         if (self.mode == "tolerate") != (self.tolerate_until is not None):

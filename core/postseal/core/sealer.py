@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final, TypeVar
 
@@ -460,8 +459,7 @@ class Sealer:
         except Refused:
             return event
         header = envelope.header
-        return replace(
-            event,
+        return event._replace(
             unverified_sender=header.sender,
             unverified_destination=header.destination,
             unverified_message_id=header.message_id.hex(),

@@ -15,16 +15,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Final, Literal, Protocol, TypeAlias, get_args
-
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, utils
-from cryptography.hazmat.primitives.hashes import SHA256
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias, get_args
 
 from postseal.core import crypto
 from postseal.core.context import check_name, head, text
 from postseal.core.crypto import InvalidSignature
 from postseal.core.errors import ConfigError, Refused, Verdict, nearest
 from postseal.core.wire import MAX_KEY_ID, Algorithm
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 __all__ = [
     "Ed25519Key",
@@ -249,6 +249,8 @@ class Ed25519Key(_AsymmetricKey):
         super().__init__(key_id, senders, state, retired_until, given=(private_key, public_key))
         self._private = private_key
         public = private_key.public_key() if private_key is not None else public_key
+        from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415 - loaded by who uses it
+
         if not isinstance(public, ed25519.Ed25519PublicKey):
             raise ConfigError(f"key {key_id!r} is no Ed25519 key: {type(public).__name__}")
         self._public = public
@@ -298,6 +300,8 @@ class Es256Key(_AsymmetricKey):
         super().__init__(key_id, senders, state, retired_until, given=(private_key, public_key))
         self._private = private_key
         public = private_key.public_key() if private_key is not None else public_key
+        from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415 - loaded by who uses it
+
         if not isinstance(public, ec.EllipticCurvePublicKey) or not isinstance(public.curve, ec.SECP256R1):
             raise ConfigError(f"key {key_id!r} is no P-256 key")
         self._public = public
@@ -311,7 +315,9 @@ class Es256Key(_AsymmetricKey):
         """Return the function that signs."""
         if self._private is None:
             raise ConfigError(f"key {self.id!r} has no private part: it cannot sign")
-        private, scheme = self._private, ec.ECDSA(SHA256())
+        from cryptography.hazmat.primitives.asymmetric import utils  # noqa: PLC0415 - loaded by who uses it
+
+        private, scheme = self._private, crypto.ecdsa_sha256()
 
         def sign(message: bytes) -> bytes:
             r, s = utils.decode_dss_signature(private.sign(prefix + message, scheme))
@@ -321,7 +327,9 @@ class Es256Key(_AsymmetricKey):
 
     def verifier(self, sender: str, destination: str, prefix: bytes = b"") -> Verify:  # noqa: ARG002 - one key for all
         """Return the function that verifies."""
-        public, scheme = self._public, ec.ECDSA(SHA256())
+        from cryptography.hazmat.primitives.asymmetric import utils  # noqa: PLC0415 - loaded by who uses it
+
+        public, scheme = self._public, crypto.ecdsa_sha256()
 
         def verify(message: bytes, signature: bytes) -> None:
             r = int.from_bytes(signature[:_COORDINATE], "big")

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from postseal.core.context import byte_string, head, integer, is_plain, text
 from postseal.core.errors import Refused, Verdict
@@ -81,8 +80,7 @@ class Algorithm(IntEnum):
         return 32 if self is Algorithm.HMAC_256 else 64
 
 
-@dataclass(frozen=True, slots=True)
-class Recipient:
+class Recipient(NamedTuple):
     """One wrapped key among several. Authenticated by nothing until the commitment of what it unwraps to was checked."""
 
     algorithm: int
@@ -90,8 +88,7 @@ class Recipient:
     wrapped_key: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """The protected header: what every message says of itself. Source: SPEC.md 4.
 
     *nonce* and *commitment* are there in encrypting forms, *key_id* in integrity. *seconds* and *expires* count from the epoch.
@@ -120,8 +117,7 @@ class Header:
         return filled[skeleton.protected]
 
 
-@dataclass(frozen=True, slots=True)
-class Outer:
+class Outer(NamedTuple):
     """What signs an encrypting envelope, in privacy. *head* is all that stands before the payload's own head."""
 
     algorithm: Algorithm
@@ -130,8 +126,7 @@ class Outer:
     signature: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """A decoded envelope. Nothing in it is authenticated yet.
 
     Attributes:
@@ -386,7 +381,7 @@ def _signed(reader: _Reader, tag: int) -> Envelope:
     inner.finish("inner envelope")
     if envelope.header.protection is not Protection.PRIVACY:
         _malformed("a signed envelope holds one that is not of privacy")
-    return replace(envelope, outer=outer, inner=payload)
+    return envelope._replace(outer=outer, inner=payload)
 
 
 def _check_signature_form(algorithm: Algorithm, tag: int, signature: bytes) -> None:
