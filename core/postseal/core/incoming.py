@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from struct import error as StructError
-from typing import Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from postseal.core.context import Headers, byte_head, byte_string, canonical
 from postseal.core.crypto import TAG_SIZE, InvalidSignature, InvalidTag, MessageKey
@@ -34,6 +34,7 @@ _MAX_LEARNT: Final = 1024
 """Kinds of headers remembered for one destination."""
 _VIEW_FROM: Final = 4096
 """Bytes of ciphertext from which a view of it is cheaper than a copy."""
+_PARTS_WITH_EXPIRY: Final = 11
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -49,13 +50,11 @@ class Facts(NamedTuple):
 class Verified:
     """What an authenticated message says of itself. All of it is None where the message came in clear, tolerated."""
 
-    __slots__ = ("_expires", "_facts", "_message_id", "_sent")
+    __slots__ = ("_facts", "_parts")
 
-    def __init__(self, facts: Facts, message_id: bytes, sent: int, expires: int | None) -> None:
+    def __init__(self, facts: Facts, parts: tuple[Any, ...]) -> None:
         self._facts = facts
-        self._message_id = message_id
-        self._sent = sent
-        self._expires = expires
+        self._parts = parts  # as `Skeleton.split` makes them
 
     @property
     def origin(self) -> Origin:
@@ -77,17 +76,19 @@ class Verified:
     @property
     def message_id(self) -> str | None:
         """Its 16-byte id in hex: the same for every copy of it."""
-        return self._message_id.hex() or None
+        return None if self._facts.header is None else self._parts[-4].hex()
 
     @property
     def sent_at(self) -> datetime | None:
         """When it was sealed, in UTC, to the millisecond."""
-        return None if self._facts.header is None else _EPOCH + timedelta(milliseconds=self._sent)
+        if self._facts.header is None:
+            return None
+        return _EPOCH + timedelta(seconds=self._parts[-6], milliseconds=self._parts[-2])
 
     @property
     def expires_at(self) -> datetime | None:
         """From when on it is not to be opened, in UTC."""
-        return None if self._expires is None else _EPOCH + timedelta(seconds=self._expires)
+        return _EPOCH + timedelta(seconds=self._parts[3]) if len(self._parts) == _PARTS_WITH_EXPIRY else None
 
     @property
     def policy(self) -> str | None:
@@ -114,12 +115,10 @@ class Opened(Verified):
 
     __slots__ = ("body",)
 
-    def __init__(self, body: bytes, facts: Facts, message_id: bytes, sent: int, expires: int | None) -> None:
+    def __init__(self, body: bytes, facts: Facts, parts: tuple[Any, ...]) -> None:
         self.body = body
         self._facts = facts
-        self._message_id = message_id
-        self._sent = sent
-        self._expires = expires
+        self._parts = parts
 
     @property
     def verdict(self) -> Verdict:
@@ -129,7 +128,7 @@ class Opened(Verified):
     @classmethod
     def in_clear(cls, body: bytes) -> Opened:
         """Make what is handed on where the mode lets clear text pass."""
-        return cls(body, _CLEAR, b"", 0, None)
+        return cls(body, _CLEAR, ())
 
 
 class Beside(NamedTuple):
@@ -172,8 +171,14 @@ class _Learnt:
     """
 
     __slots__ = (
+        "aad_head",
+        "begin",
         "bound",
+        "decrypt",
+        "end",
+        "expires",
         "facts",
+        "fixed",
         "key",
         "other",
         "recipients",
@@ -182,7 +187,8 @@ class _Learnt:
         "signature_size",
         "signed_head",
         "signer",
-        "skeleton",
+        "size",
+        "split",
         "verify",
         "verify_unbound",
     )
@@ -190,11 +196,20 @@ class _Learnt:
     def __init__(self, examined: Examined, key: OpenedKey, other: _Learnt | None) -> None:
         envelope = examined.envelope
         header, outer, signer = envelope.header, envelope.outer, examined.signer
-        self.skeleton = Skeleton(header)
+        skeleton = Skeleton(header)
+        # Spread out, because each look through an object is paid for each message.
+        self.split = skeleton.split
+        self.fixed = skeleton.fixed
+        self.size = skeleton.size
+        self.begin = skeleton.begin
+        self.end = skeleton.end
+        self.aad_head = skeleton.aad_head
+        self.expires = skeleton.expires
         self.bound = header.bound
         self.facts = _facts(examined)
         self.recipients = envelope.recipients_bytes
         self.key = key
+        self.decrypt = key.key.decrypt
         self.other = other
         self.signer = signer
         self.signed_head = self.signature_head = b""
@@ -331,9 +346,7 @@ class Incoming:
 
     def verified(self, examined: Examined) -> Verified:
         """Return what a signed message says of itself, without opening it."""
-        header = examined.envelope.header
-        sent = header.seconds * 1000 + header.millis
-        return Verified(_facts(examined), header.message_id, sent, header.expires)
+        return Verified(_facts(examined), _parts(examined.envelope.header))
 
     def clear(self, examined: Examined) -> Opened:
         """Return the body of an integrity envelope."""
@@ -360,7 +373,7 @@ class Incoming:
         commitment = examined.envelope.header.commitment or b""
         known = self._learnt.get(commitment)
         if known is not None and (known.key is not key or known.other is not None):
-            known = None  # an older data key object, or kinds enough
+            known = None  # of a data key that ended, or kinds enough
         self._learnt[commitment] = _Learnt(examined, key, known)
 
     def forget(self) -> None:
@@ -379,73 +392,80 @@ class Incoming:
             Refused: *forged*, *stale* or *future*: what can differ in the holes.
         """
         try:
-            start, stop = 0, len(data)
+            inner, payload, stop = data, 0, 0
             if self._signed:
                 payload = byte_span(data, 2)[1] + 1
                 start, stop = byte_span(data, payload)
-            size = data[start + 4]
-            first = data[start + 3]
-            end = start + 5 + size if first == 0x58 else start + 6 + (size << 8 | data[start + 5])  # noqa: PLR2004
-            learnt = self._learnt.get(data[end - 32 : end])
+                inner = data[start:stop]
+            size = inner[4]
+            if inner[3] == 0x58:  # noqa: PLR2004 - the head of a byte string, RFC 8949 3; likewise below
+                commitment = inner[size - 27 : size + 5]
+            else:
+                size = size << 8 | inner[5]
+                commitment = inner[size - 26 : size + 6]
+            learnt = self._learnt.get(commitment)
             if learnt is None:
                 return None
-            skeleton = learnt.skeleton
-            holes = skeleton.match(data, start)
-            if holes is None:
+            parts = learnt.split(inner)
+            if parts[::2] != learnt.fixed:
                 learnt = learnt.other
-                if learnt is None or (holes := learnt.skeleton.match(data, start)) is None:
+                if learnt is None or (parts := learnt.split(inner))[::2] != learnt.fixed:
                     return None
-                skeleton = learnt.skeleton
-            key = learnt.key
-            ticks = self._monotonic()
-            if ticks >= key.expires:
-                return None
-            begin, end = byte_span(data, start + skeleton.size)
+            begin = learnt.size
+            first = inner[begin]
+            if first == 0x59 and (size := inner[begin + 1] << 8 | inner[begin + 2]) > 0xFF:  # noqa: PLR2004
+                begin += 3
+                end = begin + size
+            else:
+                begin, end = byte_span(inner, begin)
         except (IndexError, StructError):  # cut short: the whole way says how
             return None
-        recipients = learnt.recipients
-        if end + len(recipients) != stop or end - begin < TAG_SIZE or not data.startswith(recipients, end):
+        ticks = self._monotonic()
+        key = learnt.key
+        if ticks >= key.expires or end - begin < TAG_SIZE or inner[end:] != learnt.recipients:
             return None
-        if beside is None and not learnt.bound:
-            external = UNBOUND
-        else:
+        external = UNBOUND
+        if beside is not None or learnt.bound:
             external = self._external(beside, learnt.bound)
-        if self._signed:
-            signature = data[stop + 2 :]
-            if (
-                len(signature) != learnt.signature_size
-                or not data.startswith(learnt.signature_head, stop)
-                or not data.startswith(learnt.signed_head)
-                or len(learnt.signed_head) != payload
-                or (learnt.retires and not self._may_verify(learnt.signer))
-            ):
-                return None
-            signed = data[payload:stop]
-            try:
-                if external is UNBOUND:
-                    learnt.verify_unbound(signed, signature)
-                else:
-                    learnt.verify(external + signed, signature)
-            except InvalidSignature:
-                _wrong_signature()
-        if skeleton.expires:
-            nonce, expires, seconds, message_id, millis = holes
-        else:
-            nonce, seconds, message_id, millis = holes
-            expires = None
-        if seconds < TIME_MIN or millis > 999 or (expires is not None and expires < TIME_MIN):  # noqa: PLR2004 - SPEC.md 4
+        if self._signed and not self._verify_learnt(learnt, data, payload, stop, external):
             return None
-        sent = seconds * 1000 + millis
-        if self._timed or expires is not None or sent - now > self._skew:
-            self._check_time(sent, expires, now)
-        aad = skeleton.aad_head + data[start : start + skeleton.size][skeleton.protected] + external
-        ciphertext = data[begin:end] if end - begin < _VIEW_FROM else memoryview(data)[begin:end]
+        seconds, millis = parts[-6], parts[-2]
+        if seconds < TIME_MIN or millis > 999:  # noqa: PLR2004 - SPEC.md 4
+            return None
+        if self._timed or learnt.expires or seconds * 1000 + millis > now + self._skew:
+            expires = parts[3] if learnt.expires else None
+            if expires is not None and expires < TIME_MIN:
+                return None
+            self._check_time(seconds * 1000 + millis, expires, now)
+        aad = learnt.aad_head + inner[learnt.begin : learnt.end] + external
+        ciphertext = inner[begin:end] if end - begin < _VIEW_FROM else memoryview(inner)[begin:end]
         try:
-            body = key.key.decrypt(nonce, ciphertext, aad)
+            body = learnt.decrypt(parts[1], ciphertext, aad)
         except InvalidTag:
             _forged()
         key.used = ticks
-        return Opened(body, learnt.facts, message_id, sent, expires)
+        return Opened(body, learnt.facts, parts)
+
+    def _verify_learnt(self, learnt: _Learnt, data: bytes, payload: int, stop: int, external: bytes) -> bool:
+        """Verify the signature over ``data[payload:stop]``; answer False where the envelope is of another kind than was learnt."""
+        signature = data[stop + 2 :]
+        if (
+            len(signature) != learnt.signature_size
+            or len(learnt.signed_head) != payload
+            or not data.startswith(learnt.signed_head)
+            or not data.startswith(learnt.signature_head, stop)
+            or (learnt.retires and not self._may_verify(learnt.signer))
+        ):
+            return False
+        signed = data[payload:stop]
+        try:
+            if external is UNBOUND:
+                learnt.verify_unbound(signed, signature)
+            else:
+                learnt.verify(external + signed, signature)
+        except InvalidSignature:
+            _wrong_signature()
+        return True
 
     def _may_verify(self, signer: SigningKey | None) -> bool:
         return self._ring is not None and signer is not None and self._ring.may_verify(signer)
@@ -461,9 +481,15 @@ def _facts(examined: Examined) -> Facts:
 
 
 def _opened(examined: Examined, body: bytes) -> Opened:
-    header = examined.envelope.header
-    sent = header.seconds * 1000 + header.millis
-    return Opened(body, _facts(examined), header.message_id, sent, header.expires)
+    return Opened(body, _facts(examined), _parts(examined.envelope.header))
+
+
+def _parts(header: Header) -> tuple[Any, ...]:
+    """Put what varies between messages where `Skeleton.split` puts it."""
+    varying = [header.nonce, header.seconds, header.message_id, header.millis, None]
+    if header.expires is not None:
+        varying.insert(1, header.expires)
+    return tuple(part for value in varying for part in (b"", value))[:-1]
 
 
 def _key_of(envelope: Envelope) -> tuple[str, bytes, tuple[Recipient, ...], bytes]:

@@ -60,6 +60,7 @@ class Outgoing:
                 f"policy {policy.name!r}: {sender!r} is not among the senders{nearest(sender, policy.senders)}"
             )
         self.policy = policy
+        self.binds = bool(policy.bind_headers)
         self.keys = keys
         self.passes = policy.mode in ("off", "observe")
         self._sender = sender
@@ -105,7 +106,9 @@ class Outgoing:
         noise = self._random(_NOISE)
         nonce = noise[:NONCE_SIZE]
         before = skeleton.fill(nonce, now // 1000, noise[NONCE_SIZE:], now % 1000, expires)
-        ciphertext = key.key.encrypt(nonce, body, skeleton.aad_head + before[skeleton.protected] + external)
+        ciphertext = key.key.encrypt(
+            nonce, body, skeleton.aad_head + before[skeleton.begin : skeleton.end] + external
+        )
         ciphertext_head = byte_head(len(ciphertext))
         if self._sign is None:
             return b"".join((before, ciphertext_head, ciphertext, tail))

@@ -38,6 +38,7 @@ MAX_TEXT: Final = 255
 MAX_DESTINATION: Final = 512
 MAX_POLICY: Final = 64
 MESSAGE_ID_SIZE: Final = 16
+NONCE_SIZE: Final = 12
 TIME_MIN: Final = 2**16
 TIME_MAX: Final = 2**32 - 1
 
@@ -114,7 +115,7 @@ class Header(NamedTuple):
         """Encode the content of the protected byte string."""
         skeleton = Skeleton(self)
         filled = skeleton.fill(self.nonce or b"", self.seconds, self.message_id, self.millis, self.expires)
-        return filled[skeleton.protected]
+        return filled[skeleton.begin : skeleton.end]
 
 
 class Outer(NamedTuple):
@@ -153,34 +154,42 @@ class Envelope(NamedTuple):
 class Skeleton:
     """All that stands before a payload, with holes for nonce, times and message id.
 
-    One is made for each data key and content type. Sealing fills the holes in one call, opening compares what is between them in one call:
-    bytes that match are, hole by hole, bytes that `decode` would have accepted.
+    One is made for each data key and content type. Sealing fills the holes; opening compares all that stands between them. Bytes that match and have
+    allowed values in the holes are bytes that `decode` would have accepted.
 
     Attributes:
         header: A header it was made from; its constant fields are those of all that match.
         size: Bytes of the whole.
-        protected: Where in it the protected header's content is.
+        begin: Where in it the protected header's content begins.
+        end: Where that ends.
         aad_head: ``Enc_structure`` up to that content.
         expires: Whether it has a hole for an expiry.
+        fixed: What stands before, between and behind the holes.
+        split: Splits bytes into `fixed` parts and holes, in turn: a part, the nonce, a part, the expiry (if it has one), a part, the seconds, a part,
+            the message id, a part, the milliseconds, a part. Raises `struct.error` where there are too few.
     """
 
-    __slots__ = ("_fixed", "_pack", "_unpack", "aad_head", "expires", "header", "protected", "size")
+    __slots__ = ("_pack", "aad_head", "begin", "end", "expires", "fixed", "header", "size", "split")
 
     def __init__(self, header: Header) -> None:
         self.header = header
         self.expires = header.expires is not None
-        fixed = _fixed_parts(header)
-        inside = struct.calcsize(_layout(header, fixed))
-        self.protected = slice(0, inside)
-        self.aad_head = b"\x83\x67Encrypt" + head(_BYTES, inside)
+        parts = _fixed_parts(header)
+        holes = _holes(header)
+        inside = sum(map(len, parts)) + struct.calcsize(">" + "".join(holes))
+        self.begin = 0
         if header.nonce is not None:
             before = _ENCRYPT_HEAD + head(_BYTES, inside)
-            self.protected = slice(len(before), len(before) + inside)
-            fixed = (before + fixed[0], *fixed[1:-1], fixed[-1] + b"\xa0")
-        layout = struct.Struct(_layout(header, fixed))
-        self._fixed = fixed
+            self.begin = len(before)
+            parts = (before + parts[0], *parts[1:-1], parts[-1] + b"\xa0")
+        self.end = self.begin + inside
+        self.aad_head = b"\x83\x67Encrypt" + head(_BYTES, inside)
+        self.fixed = parts
+        layout = struct.Struct(
+            ">" + "".join(f"{len(part)}s{hole}" for part, hole in zip(parts, holes, strict=True))
+        )
         self._pack = layout.pack
-        self._unpack = layout.unpack_from
+        self.split = layout.unpack_from
         self.size = layout.size
 
     def fill(
@@ -188,21 +197,10 @@ class Skeleton:
     ) -> bytes:
         """Fill the holes."""
         if self.expires:
-            a, b, c, d, e, f = self._fixed
+            a, b, c, d, e, f = self.fixed
             return self._pack(a, nonce, b, expires, c, seconds, d, message_id, e, millis, f)
-        a, b, d, e, f = self._fixed
+        a, b, d, e, f = self.fixed
         return self._pack(a, nonce, b, seconds, d, message_id, e, millis, f)
-
-    def match(self, data: bytes, start: int) -> tuple[Any, ...] | None:
-        """Return what is in the holes of ``data[start:]``, or None where something between them differs.
-
-        The holes are nonce, expiry (if `expires`), seconds, message id and milliseconds; their ranges are not looked at.
-
-        Raises:
-            struct.error: *data* is too short.
-        """
-        parts = self._unpack(data, start)
-        return parts[1::2] if parts[0::2] == self._fixed else None
 
 
 def _fixed_parts(header: Header) -> tuple[bytes, ...]:
@@ -213,7 +211,7 @@ def _fixed_parts(header: Header) -> tuple[bytes, ...]:
     if header.nonce is None:
         first += (b"\x04", byte_string(header.key_id or b""))
     else:
-        first += (b"\x05", head(_BYTES, len(header.nonce)))
+        first += (b"\x05", head(_BYTES, NONCE_SIZE))
     names = b"\x01" + text(header.sender) + b"\x03" + text(header.destination)
     exp, iat, cti = b"\x04\x1a", b"\x06\x1a", b"\x07\x50"
     if header.expires is None:
@@ -231,11 +229,12 @@ def _fixed_parts(header: Header) -> tuple[bytes, ...]:
     return b"".join(first), *claims, cti, postseal + b"\x42", b"".join(last)
 
 
-def _layout(header: Header, fixed: tuple[bytes, ...]) -> str:
-    holes = [f"{0 if header.nonce is None else len(header.nonce)}s", "I", f"{MESSAGE_ID_SIZE}s", "H", ""]
+def _holes(header: Header) -> list[str]:
+    """Name what stands behind each of `_fixed_parts`, as `struct` does."""
+    holes = [f"{0 if header.nonce is None else NONCE_SIZE}s", "I", f"{MESSAGE_ID_SIZE}s", "H", ""]
     if header.expires is not None:
         holes.insert(1, "I")
-    return ">" + "".join(f"{len(part)}s{hole}" for part, hole in zip(fixed, holes, strict=True))
+    return holes
 
 
 def encode_recipients(recipients: Sequence[Recipient]) -> bytes:
@@ -427,7 +426,7 @@ def _header(protected: bytes, *, encrypting: bool) -> Header:
     nonce = key_id = None
     if encrypting:
         reader.expect(_UNSIGNED, 5)
-        nonce = reader.byte_string(12, 12)
+        nonce = reader.byte_string(NONCE_SIZE, NONCE_SIZE)
     else:
         reader.expect(_UNSIGNED, 4)
         key_id = reader.byte_string(1, MAX_KEY_ID)
