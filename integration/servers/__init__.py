@@ -1,0 +1,23 @@
+"""Real servers for the tests: natively, in containers, or given by the environment, by one interface.
+
+with Kafka() as kafka, AwsEmulator() as aws:
+    producer = Producer({"bootstrap.servers": kafka.address})
+    sqs = aws.sqs()
+"""
+
+from .aws import REGION, AwsEmulator
+from .errors import ServerFailed, ServerUnavailable
+from .kafka import Kafka
+from .server import Route, Server, start_all, stop_all
+
+__all__ = [
+    "REGION",
+    "AwsEmulator",
+    "Kafka",
+    "Route",
+    "Server",
+    "ServerFailed",
+    "ServerUnavailable",
+    "start_all",
+    "stop_all",
+]
