@@ -21,7 +21,7 @@ from postseal.core.crypto import MessageKey, equal, sha256
 from postseal.core.errors import ConfigError, KeyRefused, KeyUnavailable, NotMine, PostsealError, TooLarge
 from postseal.core.keys import KeyBroken, KeyContext, KeyProvider, NewDataKey, Recipient
 from postseal.core.values import Value
-from postseal.core.wire import Skeleton
+from postseal.core.wire import Template
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -111,14 +111,14 @@ class OpeningLimits(Value):
 class SealingKey:
     """A data key that seals: its cipher, and itself wrapped. Its bytes are not kept."""
 
-    __slots__ = ("context", "key", "recipients", "skeletons")
+    __slots__ = ("context", "key", "recipients", "templates")
 
     def __init__(self, key: MessageKey, recipients: tuple[Recipient, ...], context: KeyContext) -> None:
         self.key = key
         self.recipients = recipients
         self.context = context
-        self.skeletons: dict[tuple[str | None, bool], tuple[Skeleton, bytes]] = {}
-        """By content type and presence of an expiry: what stands before a ciphertext, and what stands behind it."""
+        self.templates: dict[tuple[str | None, bool], tuple[Template, bytes]] = {}
+        """By content type and presence of an expiry: the header to fill in, and the recipients as they stand behind the ciphertext."""
 
     def __repr__(self) -> str:
         return f"<SealingKey for {self.context.destination}>"
@@ -251,9 +251,10 @@ class SealingKeys:
     def cached(self, size: int) -> SealingKey | None:
         """Return the current data key and count one message of *size* bytes against it, or None where it has ended."""
         with self._lock:
-            if self._messages_left > 0 and self._bytes_left >= size and self._clock() < self._expires:
-                self._messages_left -= 1
-                self._bytes_left -= size
+            messages, left = self._messages_left, self._bytes_left - size
+            if messages > 0 and left >= 0 and self._clock() < self._expires:
+                self._messages_left = messages - 1
+                self._bytes_left = left
                 return self._key
         return None
 

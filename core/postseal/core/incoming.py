@@ -171,7 +171,6 @@ class _Learnt:
     """
 
     __slots__ = (
-        "aad_head",
         "begin",
         "bound",
         "decrypt",
@@ -203,7 +202,6 @@ class _Learnt:
         self.size = skeleton.size
         self.begin = skeleton.begin
         self.end = skeleton.end
-        self.aad_head = skeleton.aad_head
         self.expires = skeleton.expires
         self.bound = header.bound
         self.facts = _facts(examined)
@@ -236,6 +234,7 @@ class Incoming:
         policies: All of them; tell which logical destinations may lie here.
         keys: Data keys unwrapped for *policy*; None in integrity.
         ring: Who may sign; None in confidentiality.
+        clock: Nanoseconds since the epoch.
         monotonic: In seconds; the clock of *keys*.
     """
 
@@ -247,6 +246,7 @@ class Incoming:
         keys: OpeningKeys | None,
         ring: KeyRing | None,
         *,
+        clock: Callable[[], int] = time.time_ns,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.policy = policy
@@ -254,7 +254,10 @@ class Incoming:
         self.keys = keys
         self._policies = policies
         self._ring = ring
+        self._clock = clock
         self._monotonic = monotonic
+        self._not_future = 0
+        self._signed_head = b""  # of the message learnt last: that of the next, most likely
         self._demanded = frozenset(policy.bind_headers)
         self._oldest = None if policy.max_message_age is None else int(policy.max_message_age * 1000)
         self._timed = self._oldest is not None
@@ -264,7 +267,7 @@ class Incoming:
 
     # -- the whole way ---------------------------------------------------------------------------------------------
 
-    def examine(self, data: bytes, beside: Beside | None, now: int) -> Examined:
+    def examine(self, data: bytes, beside: Beside | None) -> Examined:
         """Do steps 1 to 7: all that can be done without a key service.
 
         Raises:
@@ -279,7 +282,7 @@ class Incoming:
             raise Refused(Verdict.UNKNOWN_SENDER, "its sender is not among the senders of the policy")
         external = self._external(beside, header.bound)
         signer = None if self._ring is None else self._verify(self._ring, envelope, external)
-        self._check_time(header.seconds * 1000 + header.millis, header.expires, now)
+        self.check_time(header.seconds * 1000 + header.millis, header.expires)
         return Examined(envelope, external, signer)
 
     def _check_policy(self, header: Header) -> None:
@@ -323,7 +326,11 @@ class Incoming:
             _wrong_signature()
         return signer
 
-    def _check_time(self, sent: int, expires: int | None, now: int) -> None:
+    def check_time(self, sent: int, expires: int | None) -> None:
+        """Do step 7. *sent* is in milliseconds since the epoch, *expires* in seconds."""
+        now = self._clock() // 1_000_000
+        # What was no future a moment ago is none now: the clock is read once in a while, not for each message.
+        self._not_future = (now + self._skew) // 1000
         if self._oldest is not None and now - sent > self._oldest:
             raise Refused(Verdict.STALE, "it was sent longer ago than the policy allows")
         if expires is not None and now >= expires * 1000:
@@ -374,7 +381,8 @@ class Incoming:
         known = self._learnt.get(commitment)
         if known is not None and (known.key is not key or known.other is not None):
             known = None  # of a data key that ended, or kinds enough
-        self._learnt[commitment] = _Learnt(examined, key, known)
+        self._learnt[commitment] = learnt = _Learnt(examined, key, known)
+        self._signed_head = learnt.signed_head
 
     def forget(self) -> None:
         """Drop what was learnt."""
@@ -382,7 +390,7 @@ class Incoming:
 
     # -- the short way ---------------------------------------------------------------------------------------------
 
-    def open_learnt(self, data: bytes, beside: Beside | None, now: int) -> Opened | None:
+    def open_learnt(self, data: bytes, beside: Beside | None) -> Opened | None:
         """Open a message that is, but for its holes, one that was opened before; None where it is not, or the key's age has ended.
 
         Whatever is compared here byte by byte was decoded and examined when it was learnt, and the holes are looked at again. So this
@@ -394,11 +402,17 @@ class Incoming:
         try:
             inner, payload, stop = data, 0, 0
             if self._signed:
-                payload = byte_span(data, 2)[1] + 1
-                start, stop = byte_span(data, payload)
+                signed_head = self._signed_head
+                payload = len(signed_head) if data.startswith(signed_head) else byte_span(data, 2)[1] + 1
+                size = data[payload + 1] << 8 | data[payload + 2]
+                if data[payload] == 0x59 and size > 0xFF:  # noqa: PLR2004 - the head of a byte string, RFC 8949 3; likewise below
+                    start = payload + 3
+                    stop = start + size
+                else:
+                    start, stop = byte_span(data, payload)
                 inner = data[start:stop]
             size = inner[4]
-            if inner[3] == 0x58:  # noqa: PLR2004 - the head of a byte string, RFC 8949 3; likewise below
+            if inner[3] == 0x58:  # noqa: PLR2004
                 commitment = inner[size - 27 : size + 5]
             else:
                 size = size << 8 | inner[5]
@@ -416,6 +430,9 @@ class Incoming:
             if first == 0x59 and (size := inner[begin + 1] << 8 | inner[begin + 2]) > 0xFF:  # noqa: PLR2004
                 begin += 3
                 end = begin + size
+            elif first == 0x58 and (size := inner[begin + 1]) > 0x17:  # noqa: PLR2004
+                begin += 2
+                end = begin + size
             else:
                 begin, end = byte_span(inner, begin)
         except (IndexError, StructError):  # cut short: the whole way says how
@@ -427,48 +444,48 @@ class Incoming:
         external = UNBOUND
         if beside is not None or learnt.bound:
             external = self._external(beside, learnt.bound)
-        if self._signed and not self._verify_learnt(learnt, data, payload, stop, external):
-            return None
+        if self._signed:
+            signature = data[stop + 2 :]
+            if (
+                len(signature) != learnt.signature_size
+                or data[stop : stop + 2] != learnt.signature_head
+                or data[:payload] != learnt.signed_head
+                or (learnt.retires and not self._may_verify(learnt.signer))
+            ):
+                return None
+            try:
+                if external is UNBOUND:
+                    learnt.verify_unbound(data[payload:stop], signature)
+                else:
+                    learnt.verify(external + data[payload:stop], signature)
+            except InvalidSignature:
+                _wrong_signature()
         seconds, millis = parts[-6], parts[-2]
         if seconds < TIME_MIN or millis > 999:  # noqa: PLR2004 - SPEC.md 4
             return None
-        if self._timed or learnt.expires or seconds * 1000 + millis > now + self._skew:
+        if self._timed or learnt.expires or seconds >= self._not_future:
             expires = parts[3] if learnt.expires else None
             if expires is not None and expires < TIME_MIN:
                 return None
-            self._check_time(seconds * 1000 + millis, expires, now)
-        aad = learnt.aad_head + inner[learnt.begin : learnt.end] + external
+            self.check_time(seconds * 1000 + millis, expires)
+        aad = b"\x83\x67Encrypt" + inner[learnt.begin : learnt.end] + external
         ciphertext = inner[begin:end] if end - begin < _VIEW_FROM else memoryview(inner)[begin:end]
         try:
             body = learnt.decrypt(parts[1], ciphertext, aad)
         except InvalidTag:
             _forged()
         key.used = ticks
-        return Opened(body, learnt.facts, parts)
-
-    def _verify_learnt(self, learnt: _Learnt, data: bytes, payload: int, stop: int, external: bytes) -> bool:
-        """Verify the signature over ``data[payload:stop]``; answer False where the envelope is of another kind than was learnt."""
-        signature = data[stop + 2 :]
-        if (
-            len(signature) != learnt.signature_size
-            or len(learnt.signed_head) != payload
-            or not data.startswith(learnt.signed_head)
-            or not data.startswith(learnt.signature_head, stop)
-            or (learnt.retires and not self._may_verify(learnt.signer))
-        ):
-            return False
-        signed = data[payload:stop]
-        try:
-            if external is UNBOUND:
-                learnt.verify_unbound(signed, signature)
-            else:
-                learnt.verify(external + signed, signature)
-        except InvalidSignature:
-            _wrong_signature()
-        return True
+        opened = _new(Opened)  # without __init__, which would cost as much again
+        opened.body = body
+        opened._facts = learnt.facts  # noqa: SLF001 - of our own making
+        opened._parts = parts  # noqa: SLF001
+        return opened
 
     def _may_verify(self, signer: SigningKey | None) -> bool:
         return self._ring is not None and signer is not None and self._ring.may_verify(signer)
+
+
+_new: Final = object.__new__
 
 
 def _unsigned(message: bytes, signature: bytes) -> None:

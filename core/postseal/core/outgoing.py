@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import Final
 
 from postseal.core.context import EMPTY, byte_head, byte_string
@@ -11,11 +12,12 @@ from postseal.core.errors import ConfigError, nearest
 from postseal.core.policy import Policy
 from postseal.core.signing import KeyRing, Sign
 from postseal.core.wire import (
+    ENCRYPT_HEAD,
     MESSAGE_ID_SIZE,
     Algorithm,
     Header,
     Protection,
-    Skeleton,
+    Template,
     encode_outer,
     encode_recipients,
     signed_head,
@@ -26,8 +28,9 @@ __all__ = ["UNBOUND", "Outgoing"]
 
 UNBOUND: Final = byte_string(EMPTY)
 """``external_aad`` as an encoded byte string, where nothing is bound."""
+_MIDDLE: Final = Struct(">HH").pack
 _NOISE: Final = NONCE_SIZE + MESSAGE_ID_SIZE
-_MAX_SKELETONS: Final = 64
+_MAX_TEMPLATES: Final = 64
 """Content types remembered for one data key."""
 
 
@@ -100,20 +103,25 @@ class Outgoing:
             content_type: The media type of *body*.
             expires: Seconds since the epoch.
         """
-        skeleton, tail = key.skeletons.get((content_type, expires is None)) or self._skeleton(
+        template, tail = key.templates.get((content_type, expires is None)) or self._template(
             key, content_type, expires
         )
         noise = self._random(_NOISE)
         nonce = noise[:NONCE_SIZE]
-        before = skeleton.fill(nonce, now // 1000, noise[NONCE_SIZE:], now % 1000, expires)
-        ciphertext = key.key.encrypt(
-            nonce, body, skeleton.aad_head + before[skeleton.begin : skeleton.end] + external
-        )
-        ciphertext_head = byte_head(len(ciphertext))
+        aad = template.fill(nonce, now // 1000, noise[NONCE_SIZE:], now % 1000, expires)
+        protected = aad[template.begin : template.end]
+        if external is not UNBOUND:
+            aad = aad[: template.end] + external
+        ciphertext = key.key.encrypt(nonce, body, aad)
+        size = len(ciphertext)
+        if 0xFF < size <= 0xFFFF:  # noqa: PLR2004 - where a head has a length of two bytes, RFC 8949 3
+            middle = _MIDDLE(0xA059, size)  # the empty map, and the head of the ciphertext
+        else:
+            middle = b"\xa0" + byte_head(size)
         if self._sign is None:
-            return b"".join((before, ciphertext_head, ciphertext, tail))
-        size = len(before) + len(ciphertext_head) + len(ciphertext) + len(tail)
-        payload = b"".join((byte_head(size), before, ciphertext_head, ciphertext, tail))
+            return b"".join((ENCRYPT_HEAD, protected, middle, ciphertext, tail))
+        size += len(ENCRYPT_HEAD) + len(protected) + len(middle) + len(tail)
+        payload = b"".join((byte_head(size), ENCRYPT_HEAD, protected, middle, ciphertext, tail))
         signature = self._sign_unbound(payload) if external is UNBOUND else self._sign(external + payload)
         return b"".join((self._signed_head, payload, self._signature_head, signature))
 
@@ -134,16 +142,14 @@ class Outgoing:
         signature = self._sign_raw(to_be_signed_head(self._algorithm, protected) + external + payload)
         return b"".join((signed_head(self._algorithm, protected), payload, self._signature_head, signature))
 
-    def _skeleton(
+    def _template(
         self, key: SealingKey, content_type: str | None, expires: int | None
-    ) -> tuple[Skeleton, bytes]:
+    ) -> tuple[Template, bytes]:
         header = self._header(content_type, expires, nonce=bytes(NONCE_SIZE), commitment=key.key.commitment)
-        if len(key.skeletons) >= _MAX_SKELETONS:
-            key.skeletons.clear()
-        made = key.skeletons[content_type, expires is None] = (
-            Skeleton(header),
-            encode_recipients(key.recipients),
-        )
+        if len(key.templates) >= _MAX_TEMPLATES:
+            key.templates.clear()
+        made = Template(header, UNBOUND), encode_recipients(key.recipients)
+        key.templates[content_type, expires is None] = made
         return made
 
     def _header(

@@ -263,12 +263,11 @@ class Sealer:
             beside = None
         else:
             beside = self._beside(way.policy, headers, content_encoding, ordering_key)
-        now = self._clock() // 1_000_000
         try:
-            opened = way.open_learnt(data, beside, now)
+            opened = way.open_learnt(data, beside)
             if opened is not None:
                 return opened
-            examined = self._examine(way, data, beside, now, coordinates)
+            examined = self._examine(way, data, beside, coordinates)
             if isinstance(examined, Opened):
                 return examined
             key = way.fetch(examined)
@@ -291,12 +290,11 @@ class Sealer:
         way = self._incoming.get(destination) or self._make_incoming(destination)
         data = _as_bytes(envelope)
         beside = self._beside(way.policy, headers, content_encoding, ordering_key)
-        now = self._clock() // 1_000_000
         try:
-            opened = way.open_learnt(data, beside, now)
+            opened = way.open_learnt(data, beside)
             if opened is not None:
                 return opened
-            examined = self._examine(way, data, beside, now, coordinates)
+            examined = self._examine(way, data, beside, coordinates)
             if isinstance(examined, Opened):
                 return examined
             key = await way.fetch_async(examined)
@@ -329,7 +327,7 @@ class Sealer:
         data = _as_bytes(envelope)
         beside = self._beside(way.policy, headers, content_encoding, ordering_key)
         try:
-            return way.verified(way.examine(data, beside, self._clock() // 1_000_000))
+            return way.verified(way.examine(data, beside))
         except Refused as error:
             refused = self._refusal(error, way, data, coordinates)
             raise refused from _cause(error, refused)
@@ -393,6 +391,7 @@ class Sealer:
                 self._policies,
                 self._opening.get(policy.name),
                 self._rings.get(policy.name),
+                clock=self._clock,
                 monotonic=self._monotonic,
             )
             _put(self._incoming, destination, way)
@@ -409,19 +408,18 @@ class Sealer:
         way: Incoming,
         data: bytes,
         beside: Beside | None,
-        now: int,
         coordinates: Mapping[str, str | int] | None,
     ) -> Examined | Opened:
         """Do all steps before the key service; answer clear text where the mode lets it pass."""
         policy = way.policy
         if policy.mode != "enforce" and (policy.mode == "off" or not looks_sealed(data)):
             until = policy.tolerate_until
-            if policy.mode != "tolerate" or (until is not None and now < until.timestamp() * 1000):
+            if policy.mode != "tolerate" or (until is not None and self._clock() / 1e9 < until.timestamp()):
                 if policy.mode != "off":
                     detail = f"clear text passes: mode is {policy.mode}"
                     self.auditor.tell(self._event(Verdict.CLEAR, detail, way, data, coordinates))
                 return Opened.in_clear(data)
-        examined = way.examine(data, beside, now)
+        examined = way.examine(data, beside)
         return way.clear(examined) if way.keys is None else examined
 
     @staticmethod
@@ -475,7 +473,7 @@ class Sealer:
         """
         incoming = self._incoming.get(destination) or self._make_incoming(destination)
         try:
-            examined = incoming.examine(body, beside, self._clock() // 1_000_000)
+            examined = incoming.examine(body, beside)
             if incoming.keys is not None:
                 incoming.decrypt(examined, _our_key(way, examined) or incoming.fetch(examined).key)
         except (Refused, KeyRefused, KeyBroken, NotMine) as error:
@@ -488,7 +486,7 @@ class Sealer:
     ) -> bytes:
         incoming = self._incoming.get(destination) or self._make_incoming(destination)
         try:
-            examined = incoming.examine(body, beside, self._clock() // 1_000_000)
+            examined = incoming.examine(body, beside)
             if incoming.keys is not None:
                 ours = _our_key(way, examined)
                 incoming.decrypt(examined, ours or (await incoming.fetch_async(examined)).key)

@@ -7,9 +7,9 @@ the headers of all messages of one data key, so that the rest is four holes of f
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Final, NamedTuple, NoReturn, TypeAlias
 
 from postseal.core.context import byte_string, head, integer, is_plain, text
 from postseal.core.errors import Refused, Verdict
@@ -22,6 +22,7 @@ __all__ = [
     "Protection",
     "Recipient",
     "Skeleton",
+    "Template",
     "decode",
     "encode_recipients",
     "looks_sealed",
@@ -50,7 +51,9 @@ FORMAT_ENCRYPT: Final = 96
 
 _UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG = range(7)
 _NULL: Final = 0xF6
-_ENCRYPT_HEAD: Final = b"\xd8\x60\x84"
+ENCRYPT_HEAD: Final = b"\xd8\x60\x84"
+"""Tag 96 and the array of COSE_Encrypt."""
+_ENC_STRUCTURE: Final = b"\x83\x67Encrypt"
 _LABEL_HEAD: Final = integer(LABEL)
 
 
@@ -113,9 +116,11 @@ class Header(NamedTuple):
 
     def encode(self) -> bytes:
         """Encode the content of the protected byte string."""
-        skeleton = Skeleton(self)
-        filled = skeleton.fill(self.nonce or b"", self.seconds, self.message_id, self.millis, self.expires)
-        return filled[skeleton.begin : skeleton.end]
+        template = Template(self)
+        nonce = self.nonce or b""
+        filled = template.fill(nonce, self.seconds, self.message_id, self.millis, self.expires)
+        start, stop = byte_span(filled, template.begin)
+        return filled[start:stop]
 
 
 class Outer(NamedTuple):
@@ -151,56 +156,86 @@ class Envelope(NamedTuple):
     signature: bytes = b""
 
 
-class Skeleton:
-    """All that stands before a payload, with holes for nonce, times and message id.
+Fill: TypeAlias = Callable[[bytes, int, bytes, int, int | None], bytes]
 
-    One is made for each data key and content type. Sealing fills the holes; opening compares all that stands between them. Bytes that match and have
-    allowed values in the holes are bytes that `decode` would have accepted.
+
+class Template:
+    """The header of all messages of one data key and content type, with holes for nonce, times and message id: for sealing.
+
+    What is filled in is not the header alone but all that AES-GCM authenticates, from which the header is then cut: that saves putting
+    it together a second time.
 
     Attributes:
-        header: A header it was made from; its constant fields are those of all that match.
+        fill: Fills in nonce, seconds, message id, milliseconds and expiry, and returns ``Enc_structure``, with the *external* that the template was made
+            with as an encoded byte string.
+        begin: Where in that the protected byte string begins, with its own head.
+        end: Where it ends.
+    """
+
+    __slots__ = ("begin", "end", "fill")
+
+    def __init__(self, header: Header, external: bytes = b"") -> None:
+        fixed, holes = _fixed_parts(header), _holes(header)
+        inside = _size(fixed, holes)
+        before = _ENC_STRUCTURE + head(_BYTES, inside)
+        self.begin = len(_ENC_STRUCTURE)
+        self.end = len(before) + inside
+        fixed = (before + fixed[0], *fixed[1:-1], fixed[-1] + external)
+        self.fill = _filler(fixed, _layout(fixed, holes).pack)
+
+
+def _filler(fixed: tuple[bytes, ...], pack: Callable[..., bytes]) -> Fill:
+    """Make `Template.fill`. A closure, because looking the parts up for each message would cost as much as packing them."""
+    if len(fixed) == 6:  # noqa: PLR2004 - with an expiry there is one part more
+        a, b, c, d, e, f = fixed
+
+        def fill_expiring(
+            nonce: bytes, seconds: int, message_id: bytes, millis: int, expires: int | None = None
+        ) -> bytes:
+            return pack(a, nonce, b, expires, c, seconds, d, message_id, e, millis, f)
+
+        return fill_expiring
+    a, b, d, e, f = fixed
+
+    def fill(
+        nonce: bytes,
+        seconds: int,
+        message_id: bytes,
+        millis: int,
+        expires: int | None = None,  # noqa: ARG001 - there is no hole for it
+    ) -> bytes:
+        return pack(a, nonce, b, seconds, d, message_id, e, millis, f)
+
+    return fill
+
+
+class Skeleton:
+    """All that stands before the ciphertext of messages of one data key and content type: for opening.
+
+    Bytes that match and have allowed values in the holes are bytes that `decode` would have accepted.
+
+    Attributes:
         size: Bytes of the whole.
-        begin: Where in it the protected header's content begins.
-        end: Where that ends.
-        aad_head: ``Enc_structure`` up to that content.
+        begin: Where in it the protected byte string begins, with its own head.
+        end: Where it ends.
         expires: Whether it has a hole for an expiry.
         fixed: What stands before, between and behind the holes.
         split: Splits bytes into `fixed` parts and holes, in turn: a part, the nonce, a part, the expiry (if it has one), a part, the seconds, a part,
             the message id, a part, the milliseconds, a part. Raises `struct.error` where there are too few.
     """
 
-    __slots__ = ("_pack", "aad_head", "begin", "end", "expires", "fixed", "header", "size", "split")
+    __slots__ = ("begin", "end", "expires", "fixed", "size", "split")
 
     def __init__(self, header: Header) -> None:
-        self.header = header
+        fixed, holes = _fixed_parts(header), _holes(header)
+        inside = _size(fixed, holes)
+        before = ENCRYPT_HEAD + head(_BYTES, inside)
         self.expires = header.expires is not None
-        parts = _fixed_parts(header)
-        holes = _holes(header)
-        inside = sum(map(len, parts)) + struct.calcsize(">" + "".join(holes))
-        self.begin = 0
-        if header.nonce is not None:
-            before = _ENCRYPT_HEAD + head(_BYTES, inside)
-            self.begin = len(before)
-            parts = (before + parts[0], *parts[1:-1], parts[-1] + b"\xa0")
-        self.end = self.begin + inside
-        self.aad_head = b"\x83\x67Encrypt" + head(_BYTES, inside)
-        self.fixed = parts
-        layout = struct.Struct(
-            ">" + "".join(f"{len(part)}s{hole}" for part, hole in zip(parts, holes, strict=True))
-        )
-        self._pack = layout.pack
-        self.split = layout.unpack_from
-        self.size = layout.size
-
-    def fill(
-        self, nonce: bytes, seconds: int, message_id: bytes, millis: int, expires: int | None = None
-    ) -> bytes:
-        """Fill the holes."""
-        if self.expires:
-            a, b, c, d, e, f = self.fixed
-            return self._pack(a, nonce, b, expires, c, seconds, d, message_id, e, millis, f)
-        a, b, d, e, f = self.fixed
-        return self._pack(a, nonce, b, seconds, d, message_id, e, millis, f)
+        self.begin = len(ENCRYPT_HEAD)
+        self.end = len(before) + inside
+        self.fixed = (before + fixed[0], *fixed[1:-1], fixed[-1] + b"\xa0")
+        self.split = _layout(self.fixed, holes).unpack_from
+        self.size = self.end + 1
 
 
 def _fixed_parts(header: Header) -> tuple[bytes, ...]:
@@ -235,6 +270,16 @@ def _holes(header: Header) -> list[str]:
     if header.expires is not None:
         holes.insert(1, "I")
     return holes
+
+
+def _size(fixed: tuple[bytes, ...], holes: list[str]) -> int:
+    return sum(map(len, fixed)) + struct.calcsize(">" + "".join(holes))
+
+
+def _layout(fixed: tuple[bytes, ...], holes: list[str]) -> struct.Struct:
+    return struct.Struct(
+        ">" + "".join(f"{len(part)}s{hole}" for part, hole in zip(fixed, holes, strict=True))
+    )
 
 
 def encode_recipients(recipients: Sequence[Recipient]) -> bytes:
@@ -303,7 +348,7 @@ def looks_sealed(data: bytes) -> bool:
     if len(first) < 4:  # noqa: PLR2004 - the four bytes just taken
         return False
     if first[0] == 0xD8:  # noqa: PLR2004 - the head of tag 96, as in SPEC.md 3.4; likewise below
-        return first[:3] == _ENCRYPT_HEAD and first[3] in (0x58, 0x59)
+        return first[:3] == ENCRYPT_HEAD and first[3] in (0x58, 0x59)
     return first[0] in (0xD1, 0xD2) and first[1] == 0x84 and 0x43 <= first[2] <= 0x59  # noqa: PLR2004
 
 
@@ -373,7 +418,7 @@ def _signed(reader: _Reader, tag: int) -> Envelope:
         _check_signature_form(header.algorithm, tag, signature)
         return Envelope(protected=protected, header=header, payload=payload, signature=signature)
     _check_signature_form(outer.algorithm, tag, signature)
-    if payload[:3] != _ENCRYPT_HEAD:
+    if payload[:3] != ENCRYPT_HEAD:
         _malformed("a signed envelope that says it encrypts holds no encrypting one")
     inner = _Reader(payload, 2, len(payload))
     envelope = _encrypt(inner)
