@@ -1,7 +1,7 @@
 """Measure sealing and opening, side by side with bare AES-GCM and with the AWS Encryption SDK.
 
-Every figure is a ratio of two things measured in turn in one run; the median of several rounds is given. Run ``make bench``, or
-``python bench/core.py --json`` for machines.
+Every figure is a ratio of two things measured in turn in one run; the median of several rounds is given. Run ``make bench``,
+or ``python bench/core.py --json`` for machines.
 
 "Raw" is ``AESGCM(key).encrypt(os.urandom(12), body, aad)`` and ``.decrypt(...)`` with the cipher object kept, and additional data as long as
 ours. The AWS Encryption SDK runs with its caching materials manager, a local raw AES key, and its committing suite without signature.
@@ -117,7 +117,12 @@ def esdk() -> tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]:
     """Make the AWS Encryption SDK's encrypt and decrypt."""
     warnings.simplefilter("ignore")
     import aws_encryption_sdk as sdk
-    from aws_encryption_sdk.identifiers import Algorithm, CommitmentPolicy, EncryptionKeyType, WrappingAlgorithm
+    from aws_encryption_sdk.identifiers import (
+        Algorithm,
+        CommitmentPolicy,
+        EncryptionKeyType,
+        WrappingAlgorithm,
+    )
     from aws_encryption_sdk.internal.crypto.wrapping_keys import WrappingKey
     from aws_encryption_sdk.key_providers.raw import RawMasterKeyProvider
 
@@ -146,7 +151,10 @@ def esdk() -> tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]:
 
     def encrypt(body: bytes) -> bytes:
         return client.encrypt(
-            source=body, materials_manager=materials, algorithm=suite, encryption_context={"destination": "orders"}
+            source=body,
+            materials_manager=materials,
+            algorithm=suite,
+            encryption_context={"destination": "orders"},
         )[0]
 
     def decrypt(sealed: bytes) -> bytes:
@@ -266,14 +274,18 @@ def measure_import(rounds: int) -> dict[str, Any]:
         text=True,
     ).stdout.split()
     return {
-        "vs_aesgcm": round((seconds["postseal"] - seconds["nothing"]) / (seconds["aesgcm"] - seconds["nothing"]), 2),
+        "vs_aesgcm": round(
+            (seconds["postseal"] - seconds["nothing"]) / (seconds["aesgcm"] - seconds["nothing"]), 2
+        ),
         "with_interpreter_vs_aesgcm": round(seconds["postseal"] / seconds["aesgcm"], 2),
         "clients_loaded": sorted({"boto3", "botocore", "confluent_kafka"} & set(loaded)),
     }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--scale", type=float, default=1.0, help="calls in each round, as a multiple")
@@ -291,7 +303,9 @@ def main() -> None:
         for size, row in result[verb].items():
             private = result["privacy_hmac"][verb][size]["vs_raw"]
             against = f", {row['vs_esdk']:6.1f} times the AWS Encryption SDK" if "vs_esdk" in row else ""
-            print(f"{verb} {int(size):7,} B: {row['vs_raw']:5.2f} x raw{against}; privacy with HMAC {private:5.2f} x raw")
+            print(
+                f"{verb} {int(size):7,} B: {row['vs_raw']:5.2f} x raw{against}; privacy with HMAC {private:5.2f} x raw"
+            )
     for name in ("overhead_bytes", "kms_calls", "import"):
         print(f"{name}: {result[name]}")
 

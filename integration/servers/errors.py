@@ -6,9 +6,9 @@ RuntimeError
 """
 
 
-class ServerUnavailable(RuntimeError):  # noqa: N818 - a state of the machine, not a mistake of the caller
+class ServerUnavailable(RuntimeError):
     """The server cannot be had on this machine; the text says what is missing."""
 
 
-class ServerFailed(RuntimeError):  # noqa: N818 - likewise
+class ServerFailed(RuntimeError):
     """The server was started and did not come up; the text ends with its log."""

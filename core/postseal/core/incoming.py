@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from struct import error as StructError
 from typing import Any, Final, NamedTuple, NoReturn
 
 from postseal.core.context import Headers, byte_head, byte_string, canonical
@@ -390,11 +390,13 @@ class Incoming:
 
     # -- the short way ---------------------------------------------------------------------------------------------
 
-    def open_learnt(self, data: bytes, beside: Beside | None) -> Opened | None:
+    def open_learnt(  # noqa: C901, PLR0911, PLR0912, PLR0915 - one long story: each call would cost as much as a step
+        self, data: bytes, beside: Beside | None
+    ) -> Opened | None:
         """Open a message that is, but for its holes, one that was opened before; None where it is not, or the key's age has ended.
 
         Whatever is compared here byte by byte was decoded and examined when it was learnt, and the holes are looked at again. So this
-        accepts nothing that the whole way would refuse. It is one long function because each call would cost as much as a step.
+        accepts nothing that the whole way would refuse.
 
         Raises:
             Refused: *forged*, *stale* or *future*: what can differ in the holes.
@@ -435,7 +437,7 @@ class Incoming:
                 end = begin + size
             else:
                 begin, end = byte_span(inner, begin)
-        except (IndexError, StructError):  # cut short: the whole way says how
+        except (IndexError, struct.error):  # cut short: the whole way says how
             return None
         ticks = self._monotonic()
         key = learnt.key

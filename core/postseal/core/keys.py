@@ -55,9 +55,11 @@ class KeyProvider(Protocol):
 
     def generate(self, context: KeyContext) -> NewDataKey:
         """Have a new data key made, wrapped under *context*."""
+        ...
 
     def wrap(self, data_key: bytes, context: KeyContext) -> tuple[Recipient, ...]:
         """Wrap a *data_key* of 32 bytes that another provider made."""
+        ...
 
     def unwrap(self, recipients: Sequence[Recipient], context: KeyContext) -> bytes:
         """Unwrap the data key from the one of *recipients* that is this provider's.
@@ -73,3 +75,4 @@ class KeyProvider(Protocol):
             NotMine: None of them is this provider's. Try the next provider.
             KeyBroken: Changed bytes, or another context. Do not retry.
         """
+        ...

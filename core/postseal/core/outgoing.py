@@ -49,7 +49,7 @@ class Outgoing:
         ConfigError: This sender may not sign here.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - all are needed, and made in one place
         self,
         sender: str,
         destination: str,
@@ -84,7 +84,7 @@ class Outgoing:
             self._signed_head = signed_head(key.algorithm, outer)
             self._signature_head = byte_head(key.algorithm.signature_size)
 
-    def seal(
+    def seal(  # noqa: PLR0917 - naming them would cost more than a step
         self,
         key: SealingKey,
         body: bytes,
@@ -114,10 +114,8 @@ class Outgoing:
             aad = aad[: template.end] + external
         ciphertext = key.key.encrypt(nonce, body, aad)
         size = len(ciphertext)
-        if 0xFF < size <= 0xFFFF:  # noqa: PLR2004 - where a head has a length of two bytes, RFC 8949 3
-            middle = _MIDDLE(0xA059, size)  # the empty map, and the head of the ciphertext
-        else:
-            middle = b"\xa0" + byte_head(size)
+        # The empty map, and the head of the ciphertext; most have a length of two bytes.
+        middle = _MIDDLE(0xA059, size) if 0xFF < size <= 0xFFFF else b"\xa0" + byte_head(size)  # noqa: PLR2004
         if self._sign is None:
             return b"".join((ENCRYPT_HEAD, protected, middle, ciphertext, tail))
         size += len(ENCRYPT_HEAD) + len(protected) + len(middle) + len(tail)

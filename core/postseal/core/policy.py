@@ -44,8 +44,8 @@ class Policy(Value):
         senders: Who may send. Mandatory wherever something is signed.
         bind_headers: Names of application headers that are authenticated with the body.
         bind_ordering_key: Authenticate the Kafka record key, the SQS message group id and the like, too.
-        mode: ``"enforce"``; ``"tolerate"`` also accepts clear text until *tolerate_until*; ``"observe"`` seals nothing, and hands on clear text
-            with a warning; ``"off"`` touches nothing.
+        mode: ``"enforce"``; ``"tolerate"`` also accepts clear text until *tolerate_until*; ``"observe"`` seals nothing, and hands on clear
+            text with a warning; ``"off"`` touches nothing.
         tolerate_until: When *tolerate* ends, with its time zone. Mandatory there.
         on_refused: What an adapter does with a refused message.
         quarantine: Destination of refused messages, where *on_refused* sends them to one of ours.

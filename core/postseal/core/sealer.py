@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Final, TypeVar
+from typing import Final, Self, TypeVar
 
 from postseal.core.audit import AuditEvent, Auditor
 from postseal.core.context import Headers, check_destination, check_name
@@ -359,7 +359,7 @@ class Sealer:
             for opening in self._opening.values():
                 opening.drop()
 
-    def __enter__(self) -> Sealer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias, get_args
 
 from postseal.core import crypto
 from postseal.core.context import check_name, head, text
-from postseal.core.crypto import InvalidSignature
 from postseal.core.errors import ConfigError, Refused, Verdict, nearest
 from postseal.core.wire import MAX_KEY_ID, Algorithm
 
@@ -71,36 +70,45 @@ class SigningKey(Protocol):
     @property
     def id(self) -> str:
         """Names it in envelopes: 1 to 64 bytes of UTF-8."""
+        ...
 
     @property
     def algorithm(self) -> Algorithm:
         """The one algorithm it is for."""
+        ...
 
     @property
     def origin(self) -> Origin:
         """What it proves."""
+        ...
 
     @property
     def state(self) -> State:
         """Whether it signs and verifies."""
+        ...
 
     @property
     def retired_until(self) -> datetime | None:
         """When a retired key ends to verify."""
+        ...
 
     @property
     def senders(self) -> frozenset[str] | None:
         """Who may use it; None for all senders of the policy."""
+        ...
 
     @property
     def can_sign(self) -> bool:
         """Whether it has a private part."""
+        ...
 
     def signer(self, sender: str, destination: str, prefix: bytes = b"") -> Sign:
         """Make the function that signs for *sender* to *destination* what begins with *prefix*."""
+        ...
 
     def verifier(self, sender: str, destination: str, prefix: bytes = b"") -> Verify:
         """Make the function that verifies what *sender* signed for *destination* and begins with *prefix*."""
+        ...
 
 
 class _Key:

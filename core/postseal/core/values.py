@@ -1,7 +1,7 @@
 """The base of what is configured once and never changed: limits, policies.
 
-Not a dataclass, for two reasons: the constructor takes any iterable where the attribute is a tuple, and `import postseal.core` need not load
-`inspect` and all that comes with it, which would take longer than loading the cipher.
+Not a dataclass, for two reasons: the constructor takes any iterable where the attribute is a tuple, and `import postseal.core`
+need not load `inspect` and all that comes with it, which would take longer than loading the cipher.
 """
 
 from __future__ import annotations

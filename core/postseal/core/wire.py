@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
+from itertools import pairwise
 from typing import Final, NamedTuple, NoReturn, TypeAlias
 
 from postseal.core.context import byte_string, head, integer, is_plain, text
@@ -166,8 +167,8 @@ class Template:
     it together a second time.
 
     Attributes:
-        fill: Fills in nonce, seconds, message id, milliseconds and expiry, and returns ``Enc_structure``, with the *external* that the template was made
-            with as an encoded byte string.
+        fill: Fills in nonce, seconds, message id, milliseconds and expiry, and returns ``Enc_structure``, with the *external* that the
+            template was made with as an encoded byte string.
         begin: Where in that the protected byte string begins, with its own head.
         end: Where it ends.
     """
@@ -220,8 +221,8 @@ class Skeleton:
         end: Where it ends.
         expires: Whether it has a hole for an expiry.
         fixed: What stands before, between and behind the holes.
-        split: Splits bytes into `fixed` parts and holes, in turn: a part, the nonce, a part, the expiry (if it has one), a part, the seconds, a part,
-            the message id, a part, the milliseconds, a part. Raises `struct.error` where there are too few.
+        split: Splits bytes into `fixed` parts and holes, in turn: a part, the nonce, a part, the expiry (if it has one), a part, the
+            seconds, a part, the message id, a part, the milliseconds, a part. Raises `struct.error` where there are too few.
     """
 
     __slots__ = ("begin", "end", "expires", "fixed", "size", "split")
@@ -455,7 +456,7 @@ def _algorithm(reader: _Reader) -> Algorithm:
     return Algorithm(number)
 
 
-def _header(protected: bytes, *, encrypting: bool) -> Header:
+def _header(protected: bytes, *, encrypting: bool) -> Header:  # noqa: C901 - one story, element by element
     reader = _Reader(protected, 0, len(protected))
     count = reader.take(_MAP)
     algorithm = Algorithm.A256GCM
@@ -551,7 +552,7 @@ def _bound(reader: _Reader) -> tuple[str, ...]:
         _malformed(f"{count} bound headers; at most {MAX_BOUND} may be")
     names = tuple(reader.text(1, MAX_TEXT) for _ in range(count))
     encoded = [name.encode() for name in names]
-    if any(a >= b for a, b in zip(encoded, encoded[1:], strict=False)):
+    if any(a >= b for a, b in pairwise(encoded)):
         _malformed("bound headers are out of order or repeated")
     return names
 
