@@ -3,7 +3,7 @@
 Every figure is a ratio of two things measured in turn in one run; the median of several rounds is given. Run ``make bench``,
 or ``python bench/core.py --json`` for machines.
 
-"Raw" is ``AESGCM(key).encrypt(os.urandom(12), body, aad)`` and ``.decrypt(...)`` with the cipher object kept, and additional data as long as
+"Raw" is ``AESGCM(key).encrypt(os.urandom(12), body, aad)`` and ``.decrypt(...)`` with the cipher object kept and additional data as long as
 ours. The AWS Encryption SDK runs with its caching materials manager, a local raw AES key, and its committing suite without signature.
 """
 
