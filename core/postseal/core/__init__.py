@@ -27,8 +27,8 @@ from postseal.core.errors import (
     TooLarge,
     Verdict,
 )
-from postseal.core.incoming import Opened, Verified
 from postseal.core.keys import KeyContext, KeyProvider, NewDataKey, Recipient
+from postseal.core.opened import Opened, Verified
 from postseal.core.policy import Policy
 from postseal.core.providers.combined import CombinedKeys
 from postseal.core.sealer import Sealer

@@ -23,8 +23,9 @@ from postseal.core.errors import (
     Verdict,
     nearest,
 )
-from postseal.core.incoming import Beside, Examined, Incoming, Opened, Verified
+from postseal.core.incoming import Beside, Examined, Incoming
 from postseal.core.keys import KeyContext, KeyProvider
+from postseal.core.opened import Opened, Verified
 from postseal.core.outgoing import UNBOUND, Outgoing
 from postseal.core.policy import Policies, Policy
 from postseal.core.providers.combined import CombinedKeys
@@ -259,13 +260,12 @@ class Sealer:
         """
         way = self._incoming.get(destination) or self._make_incoming(destination)
         data = envelope if type(envelope) is bytes else _as_bytes(envelope)
-        if headers is None and content_encoding is None and ordering_key is None:
-            beside = None
-        else:
+        beside = None
+        if headers is not None or content_encoding is not None or ordering_key is not None:
             beside = self._beside(way.policy, headers, content_encoding, ordering_key)
         try:
-            opened = way.open_learnt(data, beside)
-            if opened is not None:
+            short = way.learnt.get(data[way.hint])
+            if short is not None and (opened := short(data, beside)) is not None:
                 return opened
             examined = self._examine(way, data, beside, coordinates)
             if isinstance(examined, Opened):
@@ -291,8 +291,8 @@ class Sealer:
         data = _as_bytes(envelope)
         beside = self._beside(way.policy, headers, content_encoding, ordering_key)
         try:
-            opened = way.open_learnt(data, beside)
-            if opened is not None:
+            short = way.learnt.get(data[way.hint])
+            if short is not None and (opened := short(data, beside)) is not None:
                 return opened
             examined = self._examine(way, data, beside, coordinates)
             if isinstance(examined, Opened):

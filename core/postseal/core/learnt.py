@@ -1,0 +1,201 @@
+"""The short way: opening a message that is, but for its holes, like one that was opened before.
+
+The messages of one data key differ in few places. Once one of them went the whole way (`incoming`), all that it has in common with the
+next is known: its header, its sender, its keys. So the next is only compared with it, byte by byte outside the holes, and its holes are
+looked at again; what matches is what the whole way would accept, and whatever does not goes the whole way.
+
+Each step costs a tenth of what AES-GCM itself does for a short message, which is why this is one long function, and a closure: what is
+constant is looked up once.
+
+Source: SPEC.md 8; bench/core.py shows what it saves.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, NoReturn, TypeAlias
+
+from postseal.core.context import byte_head
+from postseal.core.crypto import TAG_SIZE, InvalidSignature, InvalidTag
+from postseal.core.datakeys import OpenedKey
+from postseal.core.errors import Refused, Verdict
+from postseal.core.opened import Facts, Opened
+from postseal.core.outgoing import UNBOUND
+from postseal.core.signing import SigningKey, Verify
+from postseal.core.wire import TIME_MIN, Envelope, Outer, Skeleton, byte_span, signed_head, to_be_signed_head
+
+__all__ = ["HINT_SIZE", "ShortWay", "Signed", "forged", "hint_of", "short_way", "wrong_signature"]
+
+ShortWay: TypeAlias = Callable[[bytes, Any], Opened | None]
+"""Opens an envelope with what travelled beside it; None where it must go the whole way."""
+
+HINT_SIZE: Final = 16
+"""Bytes at the end of an encrypting envelope by which its short way is found: the end of its last wrapped key, and so the same for all
+messages of one data key. A hint and no more: what is found is compared with the whole header, commitment included."""
+
+_VIEW_FROM: Final = 4096
+"""Bytes of ciphertext from which a view of it is cheaper than a copy."""
+_MAX_KINDS: Final = 4
+"""Kinds of messages of one data key: content types, with an expiry and without."""
+
+_new: Final = object.__new__
+
+
+def hint_of(signature_size: int) -> slice:
+    """Tell where the hint is in envelopes with a signature of that size, or with none (0)."""
+    behind = signature_size and len(byte_head(signature_size)) + signature_size
+    return slice(-HINT_SIZE - behind, -behind or None)
+
+
+class Signed(NamedTuple):
+    """What privacy adds. *ends* is when the key retires, in nanoseconds since the epoch."""
+
+    outer: Outer
+    signer: SigningKey
+    ends: int | None
+
+
+def short_way(  # noqa: C901, PLR0915 - see above
+    envelope: Envelope,
+    key: OpenedKey,
+    facts: Facts,
+    signed: Signed | None,
+    *,
+    external: Callable[[Any, tuple[str, ...]], bytes],
+    check_time: Callable[[int, int | None], int],
+    always_timed: bool,
+    clock: Callable[[], int],
+    monotonic: Callable[[], float],
+    other: ShortWay | None,
+) -> ShortWay:
+    """Make the function that opens messages like *envelope*, which was opened with *key*.
+
+    Args:
+        envelope: It went the whole way.
+        key: Its data key; the way ends when the key's age does.
+        facts: What the messages have in common, to hand out.
+        signed: What privacy adds.
+        external: Encodes what is bound; refuses what cannot be.
+        check_time: Step 7; returns the second before which nothing is in the future.
+        always_timed: Whether the policy limits the age of messages.
+        clock: Nanoseconds since the epoch.
+        monotonic: Seconds; the clock of *key*.
+        other: The way of another kind of message of the same data key.
+
+    Returns:
+        The short way. It raises `Refused`: *forged*, *stale* or *future*, which is what can be wrong in the holes.
+    """
+    header, recipients = envelope.header, envelope.recipients_bytes
+    skeleton = Skeleton(header)
+    split, fixed, size_of_head = skeleton.split, skeleton.fixed, skeleton.size
+    begin_aad, end_aad, expiring = skeleton.begin, skeleton.end, skeleton.expires
+    bound, decrypt = header.bound, key.key.decrypt
+    timed = always_timed or expiring
+    not_future = 0
+    before = signature_head = b""
+    behind = ends = 0
+    verify: Verify = _unsigned
+    verify_unbound: Verify = _unsigned
+    if signed is not None:
+        outer, signer, retires = signed
+        before = signed_head(outer.algorithm, outer.protected)
+        signature_head = byte_head(outer.algorithm.signature_size)
+        behind = len(signature_head) + outer.algorithm.signature_size
+        ends = retires or 0
+        prefix = to_be_signed_head(outer.algorithm, outer.protected)
+        verify = signer.verifier(header.sender, header.destination, prefix)
+        verify_unbound = signer.verifier(header.sender, header.destination, prefix + UNBOUND)
+    payload = len(before)
+    if other is not None and getattr(other, "kinds", 1) >= _MAX_KINDS:
+        other = None
+
+    def open_like(data: bytes, beside: Any) -> Opened | None:  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above
+        nonlocal not_future
+        start, stop = 0, len(data)
+        try:
+            if before:
+                stop -= behind
+                start = payload + 3
+                size = stop - start
+                if (  # RFC 8949 3: the head of a byte string of two bytes' length
+                    size < 0x100  # noqa: PLR2004
+                    or data[payload] != 0x59  # noqa: PLR2004
+                    or data[payload + 1] << 8 | data[payload + 2] != size
+                ):
+                    start, end = byte_span(data, payload)
+                    if end != stop:
+                        return None
+            parts = split(data, start)
+            if parts[::2] != fixed:
+                return None if other is None else other(data, beside)
+            begin = start + size_of_head
+            first = data[begin]
+            if first == 0x59 and (size := data[begin + 1] << 8 | data[begin + 2]) > 0xFF:  # noqa: PLR2004 - RFC 8949 3, likewise above
+                begin += 3
+                end = begin + size
+            elif first == 0x58 and (size := data[begin + 1]) > 0x17:  # noqa: PLR2004
+                begin += 2
+                end = begin + size
+            else:
+                begin, end = byte_span(data, begin)
+                size = end - begin
+        except (IndexError, struct.error):  # cut short: the whole way says how
+            return None
+        ticks = monotonic()
+        if ticks >= key.expires or size < TAG_SIZE or data[end:stop] != recipients:
+            return None
+        bytes_beside = external(beside, bound) if bound or beside is not None else UNBOUND
+        if before:
+            if (
+                not data.startswith(before)
+                or not data.startswith(signature_head, stop)
+                or (ends and clock() >= ends)
+            ):
+                return None
+            try:
+                if bytes_beside is UNBOUND:
+                    verify_unbound(data[payload:stop], data[stop + 2 :])
+                else:
+                    verify(bytes_beside + data[payload:stop], data[stop + 2 :])
+            except InvalidSignature:
+                wrong_signature()
+        seconds, millis = parts[-6], parts[-2]
+        if seconds < TIME_MIN or millis > 999:  # noqa: PLR2004 - SPEC.md 4
+            return None
+        if timed or seconds >= not_future:
+            expires = parts[3] if expiring else None
+            if expires is not None and expires < TIME_MIN:
+                return None
+            # The clock is read once in a while, not for each message.
+            not_future = check_time(seconds * 1000 + millis, expires)
+        aad = b"\x83\x67Encrypt" + data[start + begin_aad : start + end_aad] + bytes_beside
+        try:
+            body = decrypt(
+                parts[1], data[begin:end] if size < _VIEW_FROM else memoryview(data)[begin:end], aad
+            )
+        except InvalidTag:
+            forged()
+        key.used = ticks
+        opened = _new(Opened)  # without __init__, which would cost as much again
+        opened.body = body
+        opened._facts = facts  # noqa: SLF001 - of our own making
+        opened._parts = parts  # noqa: SLF001
+        return opened
+
+    open_like.kinds = 1 if other is None else getattr(other, "kinds", 1) + 1  # type: ignore[attr-defined] # how long the chain is
+    return open_like
+
+
+def wrong_signature() -> NoReturn:
+    """Refuse: the one text for every cause."""
+    raise Refused(Verdict.FORGED, "the signature is wrong") from None
+
+
+def forged() -> NoReturn:
+    """Refuse: the one text for every cause."""
+    raise Refused(Verdict.FORGED, "the ciphertext or what it is bound to was changed") from None
+
+
+def _unsigned(message: bytes, signature: bytes) -> None:
+    raise AssertionError((len(message), len(signature)))
