@@ -5,7 +5,6 @@ An event never holds a body, a key or a header value. What was read from a messa
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -13,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from postseal.core.errors import Verdict
+from postseal.core.forking import ForkSafeLock
 
 __all__ = ["AuditEvent", "Auditor"]
 
@@ -63,7 +63,7 @@ class Auditor:
 
     def __init__(self, callback: Callable[[AuditEvent], None] | None = None) -> None:
         self._callback = callback
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._counts: Counter[Verdict] = Counter()
 
     @property

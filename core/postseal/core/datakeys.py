@@ -10,15 +10,17 @@ Source: SPEC.md 6.4; design of the AWS Encryption SDK's caching (limits by age, 
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-import weakref
+from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from postseal.core.crypto import MessageKey, equal, sha256
 from postseal.core.errors import ConfigError, KeyRefused, KeyUnavailable, NotMine, PostsealError, TooLarge
+from postseal.core.forking import begin_again_in_child
 from postseal.core.keys import KeyBroken, KeyContext, KeyProvider, NewDataKey, Recipient
 from postseal.core.values import Value
 from postseal.core.wire import Template
@@ -34,9 +36,12 @@ RETRY_AFTER: Final = 2.0
 """Seconds for which a stale key is served before the service is asked again."""
 NEGATIVE_AGE: Final = 30.0
 """Seconds for which a wrapped key that did not unwrap is refused without a call."""
+MAX_CREW: Final = 32
+"""Threads that ask the key service for tasks, at most. Beyond, calls wait their turn; a boto3 client has 10 connections."""
 
 Clock = Callable[[], float]
 _T = TypeVar("_T")
+_E = TypeVar("_E", bound=Exception)
 
 
 def _positive(value: float, what: str, most: float) -> None:
@@ -130,10 +135,12 @@ class SealingKey:
 class OpenedKey:
     """A data key that opens, until *expires* on the monotonic clock."""
 
-    __slots__ = ("expires", "fresh_until", "key", "used")
+    __slots__ = ("expires", "fresh_until", "key", "used", "what")
 
-    def __init__(self, key: MessageKey, now: float, limits: OpeningLimits) -> None:
+    def __init__(self, key: MessageKey, what: object, now: float, limits: OpeningLimits) -> None:
         self.key = key
+        self.what = what
+        """Names the recipients that it was unwrapped from."""
         self.expires = now + limits.max_age
         self.fresh_until = self.expires
         """When its age really ends; *expires* is later than that only while it is served stale."""
@@ -146,71 +153,132 @@ class OpenedKey:
         raise TypeError("a key is not for pickling")
 
 
+class _Flight(Generic[_T]):
+    """A call under way."""
+
+    __slots__ = ("landed", "what")
+
+    def __init__(self, what: object) -> None:
+        from concurrent.futures import Future  # noqa: PLC0415 - it loads logging and more; misses are rare
+
+        self.what = what
+        self.landed: Future[tuple[_T, None] | tuple[None, Exception]] = Future()
+        """What the call returned or raised. Never an exception of the future's own: asyncio takes some of those amiss."""
+        self.landed.set_running_or_notify_cancel()  # nobody who waits can cancel it
+
+
 class _Flights(Generic[_T]):
-    """One call in flight for each thing asked for, whoever asks: threads wait for it, tasks await it."""
+    """One call in flight for each thing asked for, whoever asks: threads wait for it, tasks await it.
+
+    A thread that leads makes the call itself. For a task that leads, a thread of the crew makes it: not one of the loop's pool, which
+    may be full of threads that wait for this very flight, while the crew waits for none. The crew is bounded, so that a flood of
+    messages with different wrapped keys cannot make a thread for each.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._flights: dict[object, Future[_T]] = {}
+        self._flights: dict[object, _Flight[_T]] = {}
+        self._queue: deque[tuple[_Flight[_T], Callable[[], _T]]] = deque()
+        self._crew = 0
 
-    def run(self, what: object, call: Callable[[], _T]) -> _T:
-        """Make the call, or wait for the one under way."""
+    def run(self, what: object, call: Callable[[], _T]) -> tuple[_T, bool]:
+        """Make the call, or wait for the one under way. Return what it returned, and whether it was ours."""
         flight, leads = self._join(what)
         if leads:
-            self._fly(what, flight, call)
-        return flight.result()
+            self._fly(flight, call)
+        return _outcome(flight.landed.result()), leads
 
-    async def run_async(self, what: object, call: Callable[[], _T]) -> _T:
-        """Like `run`, without blocking the loop: the call is made in a thread of its own.
-
-        A thread of its own and not one of a pool, because a pool may be full of threads that wait for this very flight. A cancelled
-        task leaves the call under way for the others.
-        """
-        flight, leads = self._join(what)
-        if leads:
-            threading.Thread(
-                target=self._fly, args=(what, flight, call), name="postseal-data-key", daemon=True
-            ).start()
+    async def run_async(self, what: object, call: Callable[[], _T]) -> tuple[_T, bool]:
+        """Like `run`, without blocking the loop. A cancelled task leaves the call under way for the others."""
         import asyncio  # noqa: PLC0415 - who has no loop need not load it
 
-        return await asyncio.shield(asyncio.wrap_future(flight))
+        flight, leads = self._join(what)
+        if leads:
+            self._board(flight, call)
+        return _outcome(await asyncio.wrap_future(flight.landed)), leads
 
-    def _join(self, what: object) -> tuple[Future[_T], bool]:
+    def _join(self, what: object) -> tuple[_Flight[_T], bool]:
         with self._lock:
             flight = self._flights.get(what)
             if flight is not None:
                 return flight, False
-            from concurrent.futures import Future  # noqa: PLC0415 - it loads logging and more; misses are rare
-
-            flight = self._flights[what] = Future()
-            flight.set_running_or_notify_cancel()  # nobody who waits can cancel it
+            flight = self._flights[what] = _Flight(what)
             return flight, True
 
-    def _fly(self, what: object, flight: Future[_T], call: Callable[[], _T]) -> None:
+    def _fly(self, flight: _Flight[_T], call: Callable[[], _T]) -> None:
         try:
             result = call()
-        except BaseException as error:  # noqa: BLE001 - whoever waits gets it, be it a KeyboardInterrupt
-            self._land(what)
-            flight.set_exception(error)
+        except Exception as error:
+            self._fail(flight, _copy_of(error))
+            raise
+        except BaseException as error:
+            # Ctrl-C is for the thread that it struck. The others may try again.
+            self._fail(flight, KeyUnavailable(f"the call was ended by {type(error).__name__}"))
+            raise
         else:
-            self._land(what)
-            flight.set_result(result)
+            self._land(flight)
+            flight.landed.set_result((result, None))
 
-    def _land(self, what: object) -> None:
+    def _fail(self, flight: _Flight[_T], error: Exception) -> None:
+        self._land(flight)
+        flight.landed.set_result((None, error))
+
+    def _land(self, flight: _Flight[_T]) -> None:
         with self._lock:
-            self._flights.pop(what, None)
+            self._flights.pop(flight.what, None)
+
+    def _board(self, flight: _Flight[_T], call: Callable[[], _T]) -> None:
+        """Have a thread of the crew make the call."""
+        with self._lock:
+            self._queue.append((flight, call))
+            if self._crew >= MAX_CREW:
+                return
+            self._crew += 1
+        try:
+            threading.Thread(target=self._work, name="postseal-data-key", daemon=True).start()
+        except RuntimeError as error:  # the system has no more threads for us
+            with self._lock:
+                self._crew -= 1
+                stranded = () if self._crew else tuple(self._queue)
+                if stranded:
+                    self._queue.clear()
+            for waiting, _ in stranded:
+                self._fail(waiting, KeyUnavailable(f"no thread to ask the key service in: {error}"))
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                if not self._queue:
+                    self._crew -= 1
+                    return
+                flight, call = self._queue.popleft()
+            with suppress(BaseException):  # whoever waits was told; the crew goes on
+                self._fly(flight, call)
 
 
-def _forget_in_child(forget: Callable[[], None]) -> None:
-    """Have the method *forget* called in a forked child, as long as its object lives."""
-    if hasattr(os, "register_at_fork"):
-        reference = weakref.WeakMethod(forget)
+def _outcome(landed: tuple[_T, None] | tuple[None, Exception]) -> _T:
+    result, error = landed
+    if error is not None:
+        raise _copy_of(error)
+    return result  # type: ignore[return-value]  # mypy does not narrow one element of a tuple by the other
 
-        def after_in_child() -> None:
-            if (method := reference()) is not None:
-                method()
 
-        os.register_at_fork(after_in_child=after_in_child)
+def _copy_of(error: _E) -> _E:
+    """Copy *error* without its traceback, for one of those who wait for it.
+
+    One object raised in many threads would mix their tracebacks, and keep alive what their frames hold: bodies. What is none of our
+    errors is a bug of the provider: then the traceback is worth more.
+    """
+    if not isinstance(error, PostsealError):
+        return error
+    import copy  # noqa: PLC0415 - calls seldom fail
+
+    try:
+        copied = copy.copy(error)
+    except TypeError:  # a subclass that is not made from its own arguments
+        return error
+    copied.__cause__ = error.__cause__
+    return copied
 
 
 class SealingKeys:
@@ -235,13 +303,14 @@ class SealingKeys:
         self._context = context
         self._limits = limits
         self._clock = clock
-        self._begin()
-        _forget_in_child(self._begin)
+        self.begin_again()
+        begin_again_in_child(self)
 
-    def _begin(self) -> None:
-        # New locks too: in a forked child the old ones may be held by threads that no longer exist.
+    def begin_again(self) -> None:
+        """Forget the data key, and all threads and tasks that wait for one: in a forked child they do not exist."""
         self._lock = threading.Lock()
-        self._flights: _Flights[None] = _Flights()
+        self._flights: _Flights[SealingKey] = _Flights()
+        self._era = 0
         self._key: SealingKey | None = None
         self._messages_left = 0
         self._bytes_left = 0
@@ -276,18 +345,21 @@ class SealingKeys:
         while True:
             if (key := self.cached(size)) is not None:
                 return key
-            self._flights.run(None, lambda: self._renew(size))
+            key, counted = self._flights.run(None, partial(self._renew, size))
+            if counted:
+                return key
 
     async def take_async(self, size: int) -> SealingKey:
         """Like `take`, without blocking the loop."""
         self._check(size)
         if self._limits.max_messages == 1:
-            alone: _Flights[SealingKey] = _Flights()
-            return await alone.run_async(None, self._make)
+            return (await self._flights.run_async(object(), self._make))[0]
         while True:
             if (key := self.cached(size)) is not None:
                 return key
-            await self._flights.run_async(None, lambda: self._renew(size))
+            key, counted = await self._flights.run_async(None, partial(self._renew, size))
+            if counted:
+                return key
 
     def current(self, commitment: bytes) -> MessageKey | None:
         """Return the data key that seals now if it is the one of that commitment; counts nothing."""
@@ -295,8 +367,9 @@ class SealingKeys:
         return key.key if key is not None and key.key.commitment == commitment else None
 
     def drop(self) -> None:
-        """Forget the current data key."""
+        """Forget the current data key, and do not keep one that is under way."""
         with self._lock:
+            self._era += 1
             self._forget()
 
     def _forget(self) -> None:
@@ -314,38 +387,46 @@ class SealingKeys:
         made = self._provider.generate(self._context)
         return SealingKey(_message_key(made), made.recipients, self._context)
 
-    def _renew(self, size: int) -> None:
-        """Put a new data key in the place of the one that ended, or let that one go on where it may."""
-        with self._lock:
-            # Whoever led the flight before this one may have renewed it between our look and our flight.
-            if self._messages_left > 0 and self._bytes_left >= size and self._clock() < self._expires:
-                return
+    def _renew(self, size: int) -> SealingKey:
+        """Put a new data key in the place of the one that ended, or let that one go on where it may.
+
+        One message of *size* bytes is counted for whoever leads the flight, so that each call serves at least one: others could use
+        the key up before the leader looks again, or its age could be shorter than the look.
+        """
+        # Whoever led the flight before this one may have renewed it between our look and our flight.
+        if (current := self.cached(size)) is not None:
+            return current
+        era = self._era
         try:
             key = self._make()
         except KeyUnavailable:
-            if self._go_on_stale(size):
-                return
+            if (stale := self._go_on_stale(size)) is not None:
+                return stale
             raise
         except KeyRefused:
             self.drop()
             raise
         with self._lock:
-            self._key = key
-            self._messages_left = self._limits.max_messages
-            self._bytes_left = self._limits.max_bytes
-            self._fresh_until = self._expires = self._clock() + self._limits.max_age
+            if era == self._era:
+                self._key = key
+                self._messages_left = self._limits.max_messages - 1
+                self._bytes_left = self._limits.max_bytes - size
+                self._fresh_until = self._expires = self._clock() + self._limits.max_age
+        return key
 
-    def _go_on_stale(self, size: int) -> bool:
+    def _go_on_stale(self, size: int) -> SealingKey | None:
         with self._lock:
             if self._key is None or self._messages_left <= 0 or self._bytes_left < size:
-                return False
+                return None
             now = self._clock()
             last = self._fresh_until + self._limits.max_stale
             if now >= last:
                 self._forget()
-                return False
+                return None
             self._expires = min(now + RETRY_AFTER, last)
-            return True
+            self._messages_left -= 1
+            self._bytes_left -= size
+            return self._key
 
 
 def _message_key(made: NewDataKey) -> MessageKey:
@@ -382,16 +463,18 @@ class OpeningKeys:
         self._limits = limits
         self._clock = clock
         self._keys: dict[tuple[str, bytes], OpenedKey] = {}
-        self._begin()
-        _forget_in_child(self._begin)
+        self.begin_again()
+        begin_again_in_child(self)
 
-    def _begin(self) -> None:
+    def begin_again(self) -> None:
+        """Forget all data keys and failures, and all threads and tasks that wait: in a forked child they do not exist."""
         self._lock = threading.Lock()
         self._flights: _Flights[OpenedKey] = _Flights()
+        self._era = 0
         for key in self._keys.values():
             key.expires = 0.0  # the sealer may hold it, too
         self._keys = {}
-        self._failures: dict[object, tuple[float, type[PostsealError], str]] = {}
+        self._failures: dict[object, tuple[float, PostsealError]] = {}
 
     def cached(self, destination: str, commitment: bytes) -> OpenedKey | None:
         """Return the data key of that commitment if it is here and its age has not ended."""
@@ -425,7 +508,7 @@ class OpeningKeys:
             return key
         what = self._name(destination, commitment, recipients_bytes)
         self._raise_known_failure(what)
-        return self._flights.run(what, lambda: self._unwrap(what, destination, commitment, recipients))
+        return self._flights.run(what, partial(self._unwrap, what, destination, commitment, recipients))[0]
 
     async def fetch_async(
         self, destination: str, commitment: bytes, recipients: Sequence[Recipient], recipients_bytes: bytes
@@ -435,13 +518,13 @@ class OpeningKeys:
             return key
         what = self._name(destination, commitment, recipients_bytes)
         self._raise_known_failure(what)
-        return await self._flights.run_async(
-            what, lambda: self._unwrap(what, destination, commitment, recipients)
-        )
+        call = partial(self._unwrap, what, destination, commitment, recipients)
+        return (await self._flights.run_async(what, call))[0]
 
     def drop(self) -> None:
-        """Forget all data keys and all failures."""
+        """Forget all data keys and all failures, and do not keep what is under way."""
         with self._lock:
+            self._era += 1
             for key in self._keys.values():
                 key.expires = 0.0
             self._keys.clear()
@@ -454,43 +537,54 @@ class OpeningKeys:
     def _raise_known_failure(self, what: object) -> None:
         failure = self._failures.get(what)
         if failure is not None and self._clock() < failure[0]:
-            _, kind, text = failure
-            raise kind(text)
+            raise _copy_of(failure[1])
 
     def _unwrap(
         self, what: object, destination: str, commitment: bytes, recipients: Sequence[Recipient]
     ) -> OpenedKey:
         if (key := self.cached(destination, commitment)) is not None:
             return key  # by the flight that landed between our look and ours
+        self._raise_known_failure(what)  # likewise
         begun = self._clock()
+        era = self._era
         try:
-            key = self._checked(destination, commitment, recipients, begun)
+            key = self._checked(what, destination, commitment, recipients, begun)
         except KeyUnavailable:
             if (stale := self._go_on_stale(destination, commitment)) is not None:
                 return stale
             raise
         except (KeyRefused, KeyBroken, NotMine) as error:
-            self._remember_failure(what, error)
+            self._remember_failure(what, error, era)
             if isinstance(error, KeyRefused):
-                self._forget(destination, commitment)
+                self._forget(what, destination, commitment)
             raise
-        self._keep(destination, commitment, key)
+        self._keep(destination, commitment, key, era)
         return key
 
     def _checked(
-        self, destination: str, commitment: bytes, recipients: Sequence[Recipient], begun: float
+        self,
+        what: object,
+        destination: str,
+        commitment: bytes,
+        recipients: Sequence[Recipient],
+        begun: float,
     ) -> OpenedKey:
         data_key = self._provider.unwrap(recipients, KeyContext(self._policy, destination))
         try:
             key = MessageKey(data_key)
         except ValueError as error:
             raise KeyBroken(str(error)) from None
+        finally:
+            del data_key  # a traceback shows the locals of its frames to whoever asks
         if not equal(key.commitment, commitment):
             raise KeyBroken("the data key is not the one that the header is committed to")
-        return OpenedKey(key, begun, self._limits)
+        return OpenedKey(key, what, begun, self._limits)
 
-    def _keep(self, destination: str, commitment: bytes, key: OpenedKey) -> None:
+    def _keep(self, destination: str, commitment: bytes, key: OpenedKey, era: int) -> None:
         with self._lock:
+            if era != self._era:
+                key.expires = 0.0  # it opens the message that it was fetched for, no more
+                return
             old = self._keys.pop((destination, commitment), None)
             if old is not None:
                 old.expires = 0.0
@@ -499,9 +593,12 @@ class OpeningKeys:
                 self._keys.pop(oldest).expires = 0.0
             self._keys[destination, commitment] = key
 
-    def _forget(self, destination: str, commitment: bytes) -> None:
+    def _forget(self, what: object, destination: str, commitment: bytes) -> None:
+        """Drop the data key that came from the very recipients that the service now refuses to open."""
         with self._lock:
-            if (key := self._keys.pop((destination, commitment), None)) is not None:
+            key = self._keys.get((destination, commitment))
+            if key is not None and key.what == what:
+                del self._keys[destination, commitment]
                 key.expires = 0.0
 
     def _go_on_stale(self, destination: str, commitment: bytes) -> OpenedKey | None:
@@ -517,9 +614,12 @@ class OpeningKeys:
             key.expires = min(now + RETRY_AFTER, last)
             return key
 
-    def _remember_failure(self, what: object, error: PostsealError) -> None:
+    def _remember_failure(self, what: object, error: PostsealError, era: int) -> None:
+        failure = _copy_of(error)
         with self._lock:
+            if era != self._era:
+                return
             self._failures.pop(what, None)
             while len(self._failures) >= self._limits.max_keys:
                 del self._failures[next(iter(self._failures))]
-            self._failures[what] = (self._clock() + NEGATIVE_AGE, type(error), str(error))
+            self._failures[what] = (self._clock() + NEGATIVE_AGE, failure)

@@ -43,6 +43,9 @@ class NewDataKey(NamedTuple):
     def __repr__(self) -> str:
         return f"<NewDataKey for {len(self.recipients)} recipients>"
 
+    def __reduce__(self) -> str:
+        raise TypeError("a key is not for pickling")
+
 
 @runtime_checkable
 class KeyProvider(Protocol):

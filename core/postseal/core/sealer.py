@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
@@ -23,6 +22,7 @@ from postseal.core.errors import (
     Verdict,
     nearest,
 )
+from postseal.core.forking import ForkSafeLock
 from postseal.core.incoming import Beside, Examined, Incoming
 from postseal.core.keys import KeyContext, KeyProvider
 from postseal.core.opened import Opened, Verified
@@ -91,7 +91,7 @@ class Sealer:
         self._deduplication: dict[str, HmacContext] = {}
         if deduplication_secret is not None:
             deduplication_key(deduplication_secret, "")  # complains now, if it must
-        self._lock = threading.RLock()
+        self._lock = ForkSafeLock()
         self._outgoing: dict[str, Outgoing] = {}
         self._incoming: dict[str, Incoming] = {}
         self._providers: dict[str, KeyProvider] = {}
