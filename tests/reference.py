@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,7 +47,7 @@ class VerifyingKey:
 
     key_id: str
     alg: int
-    senders: tuple[str, ...]
+    senders: tuple[str, ...] | None  # None for all senders of the policy
     secret: bytes = b""
     public: bytes = b""
 
@@ -125,7 +126,7 @@ def looks_sealed(data: bytes) -> bool:
     """Tell whether *data* claims to be an envelope, by its first four bytes."""
     if data[:4] in (b"\xd8\x60\x84\x58", b"\xd8\x60\x84\x59"):
         return True
-    return data[:2] in (b"\xd1\x84", b"\xd2\x84") and data[2:3] != b"" and 0x43 <= data[2] <= 0x59
+    return len(data) >= 4 and data[:2] in (b"\xd1\x84", b"\xd2\x84") and 0x43 <= data[2] <= 0x59
 
 
 # --- 2 Encoding
@@ -166,12 +167,12 @@ def _text(value: Any, low: int, high: int, *, name: bool = False) -> str:
 
 
 def _list(value: Any, low: int, high: int) -> list[Any]:
-    _need(type(value) is list and low <= len(value) <= high, "array")
+    _need(isinstance(value, (list, tuple)) and low <= len(value) <= high, "array")  # cbor2: tuples within tags
     return list(value)
 
 
 def _map(value: Any, needed: set[int], allowed: set[int]) -> dict[int, Any]:
-    _need(type(value) is dict and all(type(key) is int for key in value), "map")
+    _need(isinstance(value, Mapping) and all(type(key) is int for key in value), "map")
     _need(needed <= set(value) <= needed | allowed, "labels")
     return dict(value)
 
@@ -188,9 +189,7 @@ def parse(data: bytes) -> tuple[Inner, Outer | None]:
     if tag.tag != 96:
         parts = _list(tag.value, 4, 4)
         protected = _bytes(parts[0], 0, 65_535)
-        header = _decode(protected)
-        _need(type(header) is dict, "header")
-        if POSTSEAL not in header:
+        if protected[:1] == b"\xa3":
             outer = _outer(tag.tag, parts)
             inner_tag = _decode(outer.payload)
             _need(type(inner_tag) is cbor2.CBORTag and inner_tag.tag == 96, "privacy holds a COSE_Encrypt")
@@ -200,7 +199,7 @@ def parse(data: bytes) -> tuple[Inner, Outer | None]:
 
 
 def _outer(form: int, parts: list[Any]) -> Outer:
-    protected = _bytes(parts[0], 3, 255)
+    protected = _bytes(parts[0], 9, 73)
     header = _map(_decode(protected), {1, 3, 4}, set())
     alg = _whole(header[1], -(2**32), 2**32)
     _need(TAG_OF.get(alg) == form, "algorithm of the tag")
@@ -227,14 +226,13 @@ def _inner(tag: Any, protection: int) -> Inner:
     claims = _map(header[15], {1, 3, 6, 7}, {4})
     fixed = _list(header[POSTSEAL], 7, 7)
     _need(_whole(fixed[0], 0, 2**64) == 1, "version")
-    _need(_whole(fixed[1], 1, 3) == protection, "protection of another form")
+    said = _whole(fixed[1], 1, 3)
+    # Confidentiality and privacy share the form; privacy without its signature is for section 8 to refuse.
+    _need(said == protection or (protection == CONFIDENTIALITY and said == PRIVACY), "protection of another form")
     names = tuple(_text(name, 1, 255) for name in _list(fixed[5], 0, 64))
     ordered = sorted({name.encode() for name in names})
     _need([name.encode() for name in names] == ordered, "bound names in order, none twice")
     destination = _text(claims[3], 3, 512, name=True)
-    scheme, colon, rest = destination.partition(":")
-    letters = scheme.isascii() and scheme.isalpha() and scheme.islower()
-    _need(colon and rest and 1 <= len(scheme) <= 16 and letters, "destination")
     if form == 96:
         payload = _bytes(parts[2], 16, 2**31 - 1)
         recipients = tuple(_recipient(item) for item in _list(parts[3], 1, 16))
@@ -264,7 +262,7 @@ def _inner(tag: Any, protection: int) -> Inner:
         expires_s=_whole(claims[4], 2**16, 2**32 - 1) if 4 in claims else None,
         sent_ms=_whole(claims[6], 2**16, 2**32 - 1) * 1000 + millis,
         message_id=_bytes(claims[7], 16, 16),
-        protection=protection,
+        protection=said,
         policy=_text(fixed[3], 1, 64, name=True),
         policy_version=_whole(fixed[4], 0, 2**32 - 1),
         bound_names=names,
@@ -394,11 +392,13 @@ def _policy(inner: Inner, opening: Opening) -> None:
 def _signature(
     inner: Inner, outer: Outer | None, opening: Opening, aad: bytes, found: dict[str, bytes]
 ) -> None:
+    if outer is None and inner.protection == PRIVACY:
+        raise RefusedError("downgrade", 6, "no signature")
     signed = outer or inner
     key = next((key for key in opening.ring if key.key_id.encode() == signed.kid), None)
     if key is None:
         raise RefusedError("unknown-key", 6)
-    if inner.sender not in key.senders:
+    if key.senders is not None and inner.sender not in key.senders:
         raise RefusedError("unknown-sender", 6)
     if signed.alg != key.alg:
         raise RefusedError("forged", 6, "algorithm")
