@@ -1008,7 +1008,7 @@ def out_of_time() -> Iterator[Vector]:
         yield refused(f"stale-{kind}", "A9: an old copy: a millisecond older than the policy allows.", "8 step 7", "stale", 7, make(m).envelope, m, clock_ms=NOW + 60_001, policy=aged, warm_at=NOW)
         expiring = replace(m, expires_s=NOW // 1000 + 10)
         yield refused(f"stale-{kind}-expired", "Opened in the second in which it expires.", "8 step 7", "stale", 7, make(expiring).envelope, expiring, clock_ms=(NOW // 1000 + 10) * 1000, warm_at=NOW)
-        yield refused(f"future-{kind}", "From a millisecond more in the future than the policy allows.", "8 step 7", "future", 7, make(m).envelope, m, clock_ms=NOW - 300_001, warm_at=NOW)
+        yield refused(f"future-{kind}", "From a millisecond more in the future than the policy allows.", "8 step 7", "future", 7, make(m).envelope, m, clock_ms=NOW - 300_001, warm_up=replace(m, clock_ms=NOW - 300_001))
 
 
 # --- SPEC.md section 13
