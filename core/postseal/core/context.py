@@ -86,7 +86,7 @@ def canonical(
         The ``external_aad``, 16 bytes where nothing is bound.
 
     Raises:
-        TypeError: A bound header has a value that has no canonical form.
+        TypeError: A bound header, or the content encoding, has a value that has no canonical form.
 
     Source: SPEC.md 5.2.
     """
@@ -98,7 +98,7 @@ def canonical(
     parts = [
         head(4, 4),
         text(_DOMAIN),
-        b"\xf6" if content_encoding is None else text(content_encoding),
+        b"\xf6" if content_encoding is None else _text(content_encoding, "the content encoding"),
         b"\xf6" if ordering_key is None else byte_string(ordering_key),
         head(4, len(values)),
     ]
@@ -109,7 +109,7 @@ def canonical(
 
 def _value(name: str, value: HeaderValue) -> bytes:
     if isinstance(value, str):
-        return text(value)
+        return _text(value, f"header {name!r}")
     if isinstance(value, (bytes, bytearray, memoryview)):
         return byte_string(bytes(value))
     if value is None:
@@ -122,6 +122,14 @@ def _value(name: str, value: HeaderValue) -> bytes:
         f"header {name!r} is bound and cannot be: {type(value).__name__} has no canonical form; "
         "text, bytes, integers of 64 bits, booleans and None have"
     )
+
+
+def _text(value: str, what: str) -> bytes:
+    try:
+        return text(value)
+    except (UnicodeEncodeError, AttributeError):
+        # Not `from` that error: it holds the value, and errors travel further than headers may.
+        raise TypeError(f"{what} is bound and cannot be: it is no text of Unicode") from None
 
 
 def check_name(name: object, what: str, *, most: int = _MAX_NAME) -> str:

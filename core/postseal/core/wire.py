@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Final, NamedTuple, NoReturn, TypeAlias
 
 from postseal.core.context import byte_string, head, integer, is_plain, text
-from postseal.core.errors import Refused, Verdict
+from postseal.core.errors import ConfigError, Refused, Verdict
 
 __all__ = [
     "Algorithm",
@@ -284,7 +284,25 @@ def _layout(fixed: tuple[bytes, ...], holes: list[str]) -> struct.Struct:
 
 
 def encode_recipients(recipients: Sequence[Recipient]) -> bytes:
-    """Encode the recipients array."""
+    """Encode the recipients array.
+
+    Raises:
+        ConfigError: A key provider made what no decoder would take, so that nobody could ever open the message.
+    """
+    if not 1 <= len(recipients) <= MAX_RECIPIENTS or len({r[:2] for r in recipients}) != len(recipients):
+        raise ConfigError(
+            f"a message has 1 to {MAX_RECIPIENTS} recipients, no two of one algorithm and key id; not {len(recipients)}"
+        )
+    for algorithm, key_id, wrapped_key in recipients:
+        if not (
+            -(1 << 32) <= algorithm < 1 << 32
+            and 1 <= len(key_id) <= MAX_KEY_ID
+            and 1 <= len(wrapped_key) <= MAX_WRAPPED
+        ):
+            raise ConfigError(
+                f"a recipient has a key id of 1 to {MAX_KEY_ID} bytes and a wrapped key of 1 to {MAX_WRAPPED}, "
+                f"not {len(key_id)} and {len(wrapped_key)}"
+            )
     parts = [head(_ARRAY, len(recipients))]
     for recipient in recipients:
         parts += (

@@ -1,0 +1,431 @@
+"""A second opener, written from core/SPEC.md alone.
+
+It shares nothing with `postseal`: bytes are read by cbor2 and judged by encoding them again, primitives come from cryptography. It is
+slow and plain on purpose, so that it can be read beside SPEC.md; where the two openers differ, one of them or SPEC.md is wrong.
+
+    opened = reference.open_envelope(envelope, reference.Opening(destination="sqs:orders", ...))
+
+The section of SPEC.md stands above each part.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import cbor2
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+HMAC_256, EDDSA, ES256 = 5, -8, -7
+TAG_OF = {HMAC_256: 17, EDDSA: 18, ES256: 18}
+CONFIDENTIALITY, PRIVACY, INTEGRITY = 1, 2, 3
+LOCAL = -65538
+POSTSEAL = -65537
+
+
+class RefusedError(Exception):
+    """The envelope is not opened: the verdict of section 10.4 and the step of section 8."""
+
+    def __init__(self, verdict: str, step: int, why: str = "") -> None:
+        super().__init__(f"step {step}: {verdict}: {why}")
+        self.verdict = verdict
+        self.step = step
+
+
+@dataclass(frozen=True)
+class VerifyingKey:
+    """A key of the ring: for HMAC a secret, else a public key in DER."""
+
+    key_id: str
+    alg: int
+    senders: tuple[str, ...] | None  # None for all senders of the policy
+    secret: bytes = b""
+    public: bytes = b""
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What a consumer knows without the envelope."""
+
+    now_ms: int
+    destination: str
+    protection: int
+    policy: str
+    also_here: tuple[str, ...] = ()  # destinations whose messages may also lie here
+    senders: tuple[str, ...] = ()
+    bind_headers: tuple[str, ...] = ()
+    max_age_s: int | None = None
+    skew_s: int = 300
+    headers: dict[str, list[Any]] = field(default_factory=dict)
+    content_encoding: str | None = None
+    ordering_key: bytes | None = None
+    ring: tuple[VerifyingKey, ...] = ()
+    wrapping_keys: dict[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Inner:
+    """What the map of section 4 and its form hold."""
+
+    form: int  # 96, 17 or 18
+    protected: bytes
+    payload: bytes  # ciphertext, or the clear body
+    recipients: tuple[tuple[int, bytes, bytes], ...]
+    seal: bytes  # MAC or signature of section 3.3, or b""
+    alg: int
+    kid: bytes
+    content_type: str | None
+    nonce: bytes
+    sender: str
+    destination: str
+    expires_s: int | None
+    sent_ms: int
+    message_id: bytes
+    protection: int
+    policy: str
+    policy_version: int
+    bound_names: tuple[str, ...]
+    commitment: bytes | None
+
+
+@dataclass(frozen=True)
+class Outer:
+    """The signature around a privacy envelope, section 3.2."""
+
+    form: int
+    protected: bytes
+    payload: bytes
+    alg: int
+    kid: bytes
+    seal: bytes
+
+
+@dataclass(frozen=True)
+class Result:
+    """A body, and what was derived on the way to it."""
+
+    body: bytes
+    inner: Inner
+    outer: Outer | None
+    intermediate: dict[str, bytes]
+
+
+# --- 3.4 Telling an envelope from something else
+
+
+def looks_sealed(data: bytes) -> bool:
+    """Tell whether *data* claims to be an envelope, by its first four bytes."""
+    if data[:4] in (b"\xd8\x60\x84\x58", b"\xd8\x60\x84\x59"):
+        return True
+    return len(data) >= 4 and data[:2] in (b"\xd1\x84", b"\xd2\x84") and 0x43 <= data[2] <= 0x59
+
+
+# --- 2 Encoding
+
+
+def _need(condition: object, why: str) -> None:
+    if not condition:
+        raise RefusedError("malformed", 2, why)
+
+
+def _decode(data: bytes) -> Any:
+    try:
+        value = cbor2.loads(data, allow_indefinite=False, allow_duplicate_keys=False)
+        again = cbor2.dumps(value, canonical=True)
+    except Exception as exc:
+        raise RefusedError("malformed", 2, "not CBOR") from exc
+    # Shortest forms, order of keys, nothing after the end: a deterministic encoding is the only one its value has.
+    _need(again == data, "not the deterministic encoding")
+    return value
+
+
+def _whole(value: Any, low: int, high: int) -> int:
+    _need(type(value) is int and low <= value <= high, "integer")
+    return int(value)
+
+
+def _bytes(value: Any, low: int, high: int) -> bytes:
+    _need(type(value) is bytes and low <= len(value) <= high, "byte string")
+    return bytes(value)
+
+
+def _text(value: Any, low: int, high: int, *, name: bool = False) -> str:
+    _need(type(value) is str and low <= len(value.encode()) <= high, "text")
+    if name:
+        _need(unicodedata.is_normalized("NFC", value), "not NFC")
+        _need(all(unicodedata.category(c) != "Cc" for c in value), "control character")
+    return str(value)
+
+
+def _list(value: Any, low: int, high: int) -> list[Any]:
+    _need(isinstance(value, (list, tuple)) and low <= len(value) <= high, "array")  # cbor2: tuples within tags
+    return list(value)
+
+
+def _map(value: Any, needed: set[int], allowed: set[int]) -> dict[int, Any]:
+    _need(isinstance(value, Mapping) and all(type(key) is int for key in value), "map")
+    _need(needed <= set(value) <= needed | allowed, "labels")
+    return dict(value)
+
+
+# --- 3 The three forms, 4 Header parameters, 9 Limits
+
+
+def parse(data: bytes) -> tuple[Inner, Outer | None]:
+    """Steps 1 and 2 of section 8."""
+    if not looks_sealed(data):
+        raise RefusedError("unprotected", 1)
+    tag = _decode(data)
+    _need(type(tag) is cbor2.CBORTag and tag.tag in (96, 17, 18), "tag")
+    if tag.tag != 96:
+        parts = _list(tag.value, 4, 4)
+        protected = _bytes(parts[0], 0, 65_535)
+        if protected[:1] == b"\xa3":
+            outer = _outer(tag.tag, parts)
+            inner_tag = _decode(outer.payload)
+            _need(type(inner_tag) is cbor2.CBORTag and inner_tag.tag == 96, "privacy holds a COSE_Encrypt")
+            return _inner(inner_tag, PRIVACY), outer
+        return _inner(tag, INTEGRITY), None
+    return _inner(tag, CONFIDENTIALITY), None
+
+
+def _outer(form: int, parts: list[Any]) -> Outer:
+    protected = _bytes(parts[0], 9, 73)
+    header = _map(_decode(protected), {1, 3, 4}, set())
+    alg = _whole(header[1], -(2**32), 2**32)
+    _need(TAG_OF.get(alg) == form, "algorithm of the tag")
+    _need(_whole(header[3], 96, 96), "content format")
+    _map(parts[1], set(), set())
+    return Outer(
+        form=form,
+        protected=protected,
+        payload=_bytes(parts[2], 0, 2**32 - 1),
+        alg=alg,
+        kid=_bytes(header[4], 1, 64),
+        seal=_bytes(parts[3], *((32, 32) if form == 17 else (64, 64))),
+    )
+
+
+def _inner(tag: Any, protection: int) -> Inner:
+    form = tag.tag
+    parts = _list(tag.value, 4, 4)
+    protected = _bytes(parts[0], 24, 65_535)
+    _map(parts[1], set(), set())
+    header = _map(_decode(protected), {1, 15, POSTSEAL} | ({5} if form == 96 else {4}), {3})
+    alg = _whole(header[1], -(2**32), 2**32)
+    _need(alg == 3 if form == 96 else TAG_OF.get(alg) == form, "algorithm of the tag")
+    claims = _map(header[15], {1, 3, 6, 7}, {4})
+    fixed = _list(header[POSTSEAL], 7, 7)
+    _need(_whole(fixed[0], 0, 2**64) == 1, "version")
+    said = _whole(fixed[1], 1, 3)
+    # Confidentiality and privacy share the form; privacy without its signature is for section 8 to refuse.
+    _need(said == protection or (protection == CONFIDENTIALITY and said == PRIVACY), "protection of another form")
+    names = tuple(_text(name, 1, 255) for name in _list(fixed[5], 0, 64))
+    ordered = sorted({name.encode() for name in names})
+    _need([name.encode() for name in names] == ordered, "bound names in order, none twice")
+    destination = _text(claims[3], 3, 512, name=True)
+    if form == 96:
+        payload = _bytes(parts[2], 16, 2**31 - 1)
+        recipients = tuple(_recipient(item) for item in _list(parts[3], 1, 16))
+        _need(len({(a, k) for a, k, _ in recipients}) == len(recipients), "recipient twice")
+        seal = b""
+        commitment: bytes | None = _bytes(fixed[6], 32, 32)
+    else:
+        payload = _bytes(parts[2], 0, 2**31 - 17)
+        recipients = ()
+        seal = _bytes(parts[3], *((32, 32) if form == 17 else (64, 64)))
+        _need(fixed[6] is None, "integrity has no commitment")
+        commitment = None
+    millis = int.from_bytes(_bytes(fixed[2], 2, 2), "big")
+    _need(millis <= 999, "milliseconds")
+    return Inner(
+        form=form,
+        protected=protected,
+        payload=payload,
+        recipients=recipients,
+        seal=seal,
+        alg=alg,
+        kid=b"" if form == 96 else _bytes(header[4], 1, 64),
+        content_type=_text(header[3], 1, 255) if 3 in header else None,
+        nonce=_bytes(header[5], 12, 12) if form == 96 else b"",
+        sender=_text(claims[1], 1, 255, name=True),
+        destination=destination,
+        expires_s=_whole(claims[4], 2**16, 2**32 - 1) if 4 in claims else None,
+        sent_ms=_whole(claims[6], 2**16, 2**32 - 1) * 1000 + millis,
+        message_id=_bytes(claims[7], 16, 16),
+        protection=said,
+        policy=_text(fixed[3], 1, 64, name=True),
+        policy_version=_whole(fixed[4], 0, 2**32 - 1),
+        bound_names=names,
+        commitment=commitment,
+    )
+
+
+def _recipient(item: Any) -> tuple[int, bytes, bytes]:
+    parts = _list(item, 3, 3)
+    _bytes(parts[0], 0, 0)
+    header = _map(parts[1], {1, 4}, set())
+    return _whole(header[1], -(2**32), 2**32 - 1), _bytes(header[4], 1, 64), _bytes(parts[2], 1, 6144)
+
+
+# --- 5 Context, 6 Keys, 7 Signatures
+
+
+def external_aad(
+    content_encoding: str | None, ordering_key: bytes | None, bound: list[tuple[str, list[Any]]]
+) -> bytes:
+    """The canonical context of section 5.2."""
+    return cbor2.dumps(["postseal v1", content_encoding, ordering_key, [[name, values] for name, values in bound]])
+
+
+def hkdf(secret: bytes, info: bytes, length: int) -> bytes:
+    """HKDF-SHA-256 with an empty salt."""
+    return HKDF(hashes.SHA256(), length, salt=None, info=info).derive(secret)
+
+
+def message_key_and_commitment(data_key: bytes) -> tuple[bytes, bytes]:
+    """Section 6.1."""
+    okm = hkdf(data_key, b"postseal v1 A256GCM", 64)
+    return okm[:32], okm[32:]
+
+
+def hmac_key(secret: bytes, sender: str, destination: str) -> bytes:
+    """The key of a pair of sender and destination, section 7."""
+    return hkdf(secret, b"postseal v1 HMAC" + cbor2.dumps([sender, destination]), 32)
+
+
+def enc_structure(protected: bytes, aad: bytes) -> bytes:
+    """The additional data of section 3.1."""
+    return cbor2.dumps(["Encrypt", protected, aad])
+
+
+def to_be_signed(form: int, protected: bytes, aad: bytes, payload: bytes) -> bytes:
+    """MAC_structure or Sig_structure of section 7."""
+    return cbor2.dumps(["MAC0" if form == 17 else "Signature1", protected, aad, payload])
+
+
+def deduplication_id(secret: bytes, destination: str, body: bytes) -> str:
+    """Section 12."""
+    key = hkdf(secret, b"postseal v1 deduplication" + cbor2.dumps([destination]), 32)
+    return hmac.new(key, body, hashlib.sha256).hexdigest()
+
+
+def _verify(key: VerifyingKey, signed: bytes, seal: bytes, inner: Inner) -> None:
+    try:
+        if key.alg == HMAC_256:
+            derived = hmac_key(key.secret, inner.sender, inner.destination)
+            if not hmac.compare_digest(hmac.new(derived, signed, hashlib.sha256).digest(), seal):
+                raise InvalidSignature
+            return
+        public = serialization.load_der_public_key(key.public)
+        if key.alg == EDDSA:
+            assert isinstance(public, ed25519.Ed25519PublicKey)
+            public.verify(seal, signed)
+        else:
+            assert isinstance(public, ec.EllipticCurvePublicKey)
+            assert isinstance(public.curve, ec.SECP256R1)
+            r, s = int.from_bytes(seal[:32], "big"), int.from_bytes(seal[32:], "big")
+            public.verify(encode_dss_signature(r, s), signed, ec.ECDSA(hashes.SHA256()))
+    except InvalidSignature:
+        raise RefusedError("forged", 6, "signature") from None
+
+
+# --- 8 Opening, step by step
+
+
+def open_envelope(data: bytes, opening: Opening) -> Result:
+    """Open *data* or raise `RefusedError`.
+
+    Source: SPEC.md 8.
+    """
+    inner, outer = parse(data)
+    _policy(inner, opening)
+    bound = [(name, opening.headers.get(name, [])) for name in inner.bound_names]
+    aad = external_aad(opening.content_encoding, opening.ordering_key, bound)
+    found = {"external_aad": aad}
+    if inner.protection != CONFIDENTIALITY:
+        _signature(inner, outer, opening, aad, found)
+    _times(inner, opening)
+    if inner.protection == INTEGRITY:
+        return Result(inner.payload, inner, outer, found)
+    data_key = _unwrap(inner, opening)
+    message_key, commitment = message_key_and_commitment(data_key)
+    assert inner.commitment is not None
+    if not hmac.compare_digest(commitment, inner.commitment):
+        raise RefusedError("forged", 9, "commitment")
+    structure = enc_structure(inner.protected, aad)
+    found |= {
+        "data_key": data_key,
+        "message_key": message_key,
+        "commitment": commitment,
+        "enc_structure": structure,
+    }
+    try:
+        body = AESGCM(message_key).decrypt(inner.nonce, inner.payload, structure)
+    except InvalidTag:
+        raise RefusedError("forged", 10, "tag") from None
+    return Result(body, inner, outer, found)
+
+
+def _policy(inner: Inner, opening: Opening) -> None:
+    if inner.protection != opening.protection:
+        raise RefusedError("downgrade", 3, "protection")
+    if inner.policy != opening.policy:
+        raise RefusedError("downgrade", 3, "policy")
+    if not set(opening.bind_headers) <= set(inner.bound_names):
+        raise RefusedError("downgrade", 3, "bound headers")
+    if inner.destination not in (opening.destination, *opening.also_here):
+        raise RefusedError("wrong-destination", 4)
+    if opening.senders and inner.sender not in opening.senders:
+        raise RefusedError("unknown-sender", 5)
+
+
+def _signature(
+    inner: Inner, outer: Outer | None, opening: Opening, aad: bytes, found: dict[str, bytes]
+) -> None:
+    if outer is None and inner.protection == PRIVACY:
+        raise RefusedError("downgrade", 6, "no signature")
+    signed = outer or inner
+    key = next((key for key in opening.ring if key.key_id.encode() == signed.kid), None)
+    if key is None:
+        raise RefusedError("unknown-key", 6)
+    if key.senders is not None and inner.sender not in key.senders:
+        raise RefusedError("unknown-sender", 6)
+    if signed.alg != key.alg:
+        raise RefusedError("forged", 6, "algorithm")
+    structure = to_be_signed(signed.form, signed.protected, aad, signed.payload)
+    found["to_be_signed"] = structure
+    if key.alg == HMAC_256:
+        found["hmac_key"] = hmac_key(key.secret, inner.sender, inner.destination)
+    _verify(key, structure, signed.seal, inner)
+
+
+def _times(inner: Inner, opening: Opening) -> None:
+    if opening.max_age_s is not None and opening.now_ms - inner.sent_ms > opening.max_age_s * 1000:
+        raise RefusedError("stale", 7)
+    if inner.expires_s is not None and opening.now_ms >= inner.expires_s * 1000:
+        raise RefusedError("stale", 7, "expired")
+    if inner.sent_ms - opening.now_ms > opening.skew_s * 1000:
+        raise RefusedError("future", 7)
+
+
+def _unwrap(inner: Inner, opening: Opening) -> bytes:
+    context = cbor2.dumps(["postseal v1 local", inner.policy, inner.destination])
+    for algorithm, kid, wrapped in inner.recipients:
+        ours = {key_id.encode(): key for key_id, key in opening.wrapping_keys.items()}
+        if algorithm != LOCAL or kid not in ours:
+            continue
+        try:
+            return AESGCM(ours[kid]).decrypt(wrapped[:12], wrapped[12:], context)
+        except (InvalidTag, ValueError):
+            raise RefusedError("forged", 8, "wrapped key") from None
+    raise RefusedError("unknown-key", 8)

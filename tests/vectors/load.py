@@ -1,0 +1,225 @@
+"""Turn a vector into what opens or seals it: a `Sealer` of ours, or the `Opening` of the reference."""
+
+from __future__ import annotations
+
+import base64
+import json
+import warnings
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives import serialization
+
+from postseal.core import (
+    AuditEvent,
+    Ed25519Key,
+    Es256Key,
+    HmacKey,
+    KeyContext,
+    KeyRing,
+    NewDataKey,
+    Policy,
+    Recipient,
+    Sealer,
+    UnsafeLocalKeys,
+    UnsafeLocalKeysWarning,
+)
+from tests import reference
+
+DIRECTORY = Path(__file__).parent
+FILES = sorted(DIRECTORY.glob("*.json"))
+
+
+def read(name: str) -> dict[str, Any]:
+    """Read the vector of that name."""
+    return json.loads((DIRECTORY / f"{name}.json").read_text("utf-8"))
+
+
+def binary(vector: dict[str, Any], field: str) -> bytes:
+    """Return bytes that stand there as hex or base64."""
+    if field in vector:
+        return bytes.fromhex(vector[field])
+    return base64.b64decode(vector[f"{field}_base64"], validate=True)
+
+
+def headers(entries: Sequence[dict[str, Any]]) -> list[tuple[str, Any]]:
+    """Return headers as pairs."""
+    values: dict[str, Callable[[Any], Any]] = {
+        "text": str,
+        "bytes": bytes.fromhex,
+        "integer": int,
+        "boolean": bool,
+        "null": lambda _: None,
+    }
+    return [(entry["name"], values[kind](entry[kind])) for entry in entries for kind in entry if kind != "name"]
+
+
+def beside(part: dict[str, Any]) -> dict[str, Any]:
+    """Return what travels beside the body, as `Sealer.open` and `Sealer.seal` take it."""
+    key = part["ordering_key"]
+    return {
+        "headers": headers(part["headers"]),
+        "content_encoding": part["content_encoding"],
+        "ordering_key": None if key is None else bytes.fromhex(key),
+    }
+
+
+def policy(entry: dict[str, Any]) -> Policy:
+    """Return the policy."""
+    hides, signs = entry["protection"] != "integrity", entry["protection"] != "confidentiality"
+    return Policy(
+        name=entry["name"],
+        version=entry["version"],
+        protection=entry["protection"],
+        destinations=entry["destinations"],
+        accept_from=entry["accept_from"],
+        senders=entry["senders"],
+        bind_headers=entry["bind_headers"],
+        bind_ordering_key=entry["bind_ordering_key"],
+        max_message_age=entry["max_message_age_s"],
+        max_clock_skew=entry["max_clock_skew_s"],
+        keys=["main"] if hides else [],
+        sign="ring" if signs else None,
+    )
+
+
+def signing_key(entry: dict[str, Any]) -> HmacKey | Ed25519Key | Es256Key:
+    """Return a key of a ring."""
+    until = entry.get("retired_until_ms")
+    options: dict[str, Any] = {
+        "senders": entry["senders"],
+        "state": entry.get("state", "active"),
+        "retired_until": None if until is None else datetime.fromtimestamp(until / 1000, UTC),
+    }
+    if entry["algorithm"] == "HMAC-SHA-256":
+        return HmacKey(entry["id"], bytes.fromhex(entry["secret"]), **options)
+    kind: Any = {"Ed25519": Ed25519Key, "ES256": Es256Key}[entry["algorithm"]]
+    if "private_key" in entry:
+        private = serialization.load_der_private_key(bytes.fromhex(entry["private_key"]), None)
+        return kind(entry["id"], private_key=private, **options)
+    public = serialization.load_der_public_key(bytes.fromhex(entry["public_key"]))
+    return kind(entry["id"], public_key=public, **options)
+
+
+def local_keys(keys: dict[str, str]) -> UnsafeLocalKeys:
+    """Return the wrapping keys, without their warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnsafeLocalKeysWarning)
+        return UnsafeLocalKeys({key_id: bytes.fromhex(key) for key_id, key in keys.items()})
+
+
+class Consumer:
+    """A sealer that opens what one vector describes, at a time that can be set."""
+
+    def __init__(self, opening: dict[str, Any]) -> None:
+        self.events: list[AuditEvent] = []
+        self.clock_ms: int = opening["clock_ms"]
+        self.destination: str = opening["destination"]
+        self._opening = opening
+        seconds = lambda: self.clock_ms / 1000  # noqa: E731 - as short as a name
+        ring = [signing_key(entry) for entry in opening["verifying_keys"]]
+        self.sealer = Sealer(
+            sender="consumer",
+            policies=[policy(opening["policy"])],
+            keys={"main": local_keys(opening["wrapping_keys"])} if opening["wrapping_keys"] else {},
+            signers={"ring": KeyRing(ring, clock=seconds)} if ring else {},
+            clock=lambda: self.clock_ms * 1_000_000,
+            monotonic=lambda: 0.0,
+            on_audit=self.events.append,
+        )
+
+    def open(self, envelope: bytes, at: dict[str, Any] | None = None) -> Any:
+        """Open *envelope* as the vector says, or with what *at* says to be beside it."""
+        at = at or self._opening
+        self.clock_ms = at["clock_ms"]
+        return self.sealer.open(envelope, destination=self.destination, **beside(at))
+
+
+class FixedKeys:
+    """A key provider that has one data key, wrapped already."""
+
+    def __init__(self, data_key: bytes, recipients: Sequence[Recipient]) -> None:
+        self._made = NewDataKey(data_key, tuple(recipients))
+
+    def generate(self, context: KeyContext) -> NewDataKey:
+        """Return it."""
+        return self._made
+
+    def wrap(self, data_key: bytes, context: KeyContext) -> tuple[Recipient, ...]:
+        """Not for this."""
+        raise NotImplementedError
+
+    def unwrap(self, recipients: Sequence[Recipient], context: KeyContext) -> bytes:
+        """Not for this."""
+        raise NotImplementedError
+
+
+def producer(sealing: dict[str, Any]) -> Sealer:
+    """Return a sealer whose clock, data key and randomness are those of the vector."""
+    recipients = [
+        Recipient(entry["algorithm"], bytes.fromhex(entry["key_id"]), bytes.fromhex(entry["wrapped_key"]))
+        for entry in sealing["recipients"]
+    ]
+    noise = bytes.fromhex(sealing["nonce"] or "00" * 12) + bytes.fromhex(sealing["message_id"])
+    data_key, key = sealing["data_key"], sealing["signing_key"]
+    return Sealer(
+        sender=sealing["sender"],
+        policies=[policy(sealing["policy"])],
+        keys={"main": FixedKeys(bytes.fromhex(data_key), recipients)} if data_key else {},
+        signers={"ring": KeyRing([signing_key(key)])} if key else {},
+        clock=lambda: sealing["clock_ms"] * 1_000_000,
+        monotonic=lambda: 0.0,
+        random=lambda size: noise[:size],
+    )
+
+
+def seal(sealing: dict[str, Any], body: bytes) -> bytes:
+    """Seal *body* as the vector says."""
+    expires = sealing["expires_s"]
+    return producer(sealing).seal(
+        body,
+        destination=sealing["destination"],
+        content_type=sealing["content_type"],
+        expires_at=None if expires is None else datetime.fromtimestamp(expires, UTC),
+        **beside(sealing),
+    )
+
+
+def reference_opening(opening: dict[str, Any]) -> reference.Opening:
+    """Return what the reference needs to open a vector."""
+    rules, here = opening["policy"], opening["destination"]
+    found: dict[str, list[Any]] = {}
+    for name, value in headers(opening["headers"]):
+        found.setdefault(name, []).append(value)
+    numbers = {"HMAC-SHA-256": reference.HMAC_256, "Ed25519": reference.EDDSA, "ES256": reference.ES256}
+    ring = tuple(
+        reference.VerifyingKey(
+            key_id=key["id"],
+            alg=numbers[key["algorithm"]],
+            senders=key["senders"],
+            secret=bytes.fromhex(key.get("secret", "")),
+            public=bytes.fromhex(key.get("public_key", "")),
+        )
+        for key in opening["verifying_keys"]
+        if key.get("state") != "revoked" and opening["clock_ms"] < key.get("retired_until_ms", 1 << 62)
+    )
+    return reference.Opening(
+        now_ms=opening["clock_ms"],
+        destination=here,
+        protection={"confidentiality": 1, "privacy": 2, "integrity": 3}[rules["protection"]],
+        policy=rules["name"],
+        also_here=tuple(rules["destinations"]) if here in rules["accept_from"] else (),
+        senders=tuple(rules["senders"]),
+        bind_headers=tuple(rules["bind_headers"]),
+        max_age_s=rules["max_message_age_s"],
+        skew_s=rules["max_clock_skew_s"],
+        headers=found,
+        content_encoding=opening["content_encoding"],
+        ordering_key=None
+        if opening["ordering_key"] is None or not rules["bind_ordering_key"]
+        else bytes.fromhex(opening["ordering_key"]),
+        ring=ring,
+        wrapping_keys={key_id: bytes.fromhex(key) for key_id, key in opening["wrapping_keys"].items()},
+    )
