@@ -2,47 +2,61 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt
 # The platform's own certificates, for machines behind a proxy.
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: help demo test check lint unit integration bench vectors clean
+.PHONY: help demo test check lint unit integration matrix bench vectors pin clean
 
 help: ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
-$(STAMP): pyproject.toml constraints.txt
+$(BIN)/uv:
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip --quiet install uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt --group dev --group bench --editable '.[all]'
-	touch $@
+	$(BIN)/python -m pip --quiet --disable-pip-version-check install uv
 
-demo: $(STAMP) ## sealed messages through Kafka and SQS on embedded defaults
-	$(BIN)/postseal demo
+$(VENV)/.demo: $(BIN)/uv pyproject.toml constraints.txt
+	$(INSTALL) --editable '.[demo]'
+	@touch $@
 
-check: $(STAMP) lint unit ## the quick part, without brokers
+$(VENV)/.installed: $(BIN)/uv pyproject.toml constraints.txt
+	$(INSTALL) --group dev --group bench --editable '.[all]'
+	@touch $@ $(VENV)/.demo
 
-lint: $(STAMP) ## format, types, import rules
+demo: $(VENV)/.demo ## sealed messages through Kafka and SQS, and attacks on them, on embedded defaults
+	@$(BIN)/postseal demo
+
+check: lint unit ## the quick part, without brokers
+
+lint: $(VENV)/.installed ## format, types, import rules
 	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
+	$(BIN)/ruff check --output-format concise .
 	$(BIN)/mypy
+	$(BIN)/mypy -p integration.servers -m integration.scan -m integration.capture
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
-unit: $(STAMP) ## tests that need no server
+unit: $(VENV)/.installed ## tests that need no server
 	$(BIN)/pytest tests
 
-integration: $(STAMP) ## the same against real servers, which it installs and starts
+integration: $(VENV)/.installed ## the same against real servers, which it installs and starts
 	$(BIN)/pytest integration
 
-test: $(STAMP) lint ## everything
+test: lint ## everything
 	$(BIN)/pytest tests integration
+	@$(MAKE) --no-print-directory matrix
 
-bench: $(STAMP) ## measure, side by side
+matrix: $(VENV)/.installed ## the tests of the core on every other CPython, 3.11 to 3.14, that is here
+	$(BIN)/python tests/matrix.py
+
+bench: $(VENV)/.installed ## measure, side by side
 	$(BIN)/python bench/core.py
 
-vectors: $(STAMP) ## write tests/vectors/ again from fixed inputs
+vectors: $(VENV)/.installed ## write tests/vectors/ again from fixed inputs
 	$(BIN)/python tests/vectors/make.py
 
-clean: ## remove the environment and the servers
-	rm -rf $(VENV) .servers
+pin: $(BIN)/uv ## choose the newest versions that work together, and pin them
+	$(BIN)/uv pip compile --quiet --upgrade --no-header --no-annotate --universal --python-version 3.11 --all-extras --group dev --group bench pyproject.toml --output-file constraints.txt
+
+clean: ## remove the environments and the servers
+	rm -rf $(VENV) .venv-* .servers

@@ -1,0 +1,73 @@
+"""Run the tests of the core on every other CPython from 3.11 to 3.14 that this machine has.
+
+Each gets an environment of its own, ``.venv-3.X``, with nothing but the core and what its tests need: that also shows that the core works
+without any client. What is not here is named, not passed over in silence.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+VERSIONS = ("3.11", "3.12", "3.13", "3.14")
+UV = str(Path(sys.executable).with_name("uv"))
+NEEDS = (
+    "pytest",
+    "pytest-timeout",
+    "hypothesis",
+    "cbor2",
+    "pycose",
+    "typer",
+    "rich",
+    "boto3",
+    "moto[kms,sqs]",
+    "hatchling",
+)
+
+
+def find(version: str) -> str | None:
+    """Return a CPython of *version*: on the PATH, or where uv or pyenv keep theirs."""
+    on_path = shutil.which(f"python{version}")
+    if (
+        on_path is not None
+        and subprocess.run([on_path, "-c", ""], check=False, capture_output=True).returncode == 0
+    ):
+        return on_path
+    kept = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))
+    return str(kept[-1]) if kept else None
+
+
+def run(version: str, python: str) -> int:
+    """Make the environment and run the tests of the core there."""
+    venv = ROOT / f".venv-{version}"
+    inside = str(venv / "bin" / "python")
+    if not venv.exists():
+        subprocess.run([UV, "venv", "--quiet", "--python", python, str(venv)], check=True)
+    install = [UV, "pip", "install", "--quiet", "--python", inside, "--constraints", "constraints.txt"]
+    subprocess.run([*install, *NEEDS, "--editable", "."], check=True, cwd=ROOT)
+    return subprocess.run([inside, "-m", "pytest", "-q", "tests/core"], check=False, cwd=ROOT).returncode
+
+
+def main() -> int:
+    """Run all that are here, but for the one that runs this: it ran everything already."""
+    failed = []
+    for version in VERSIONS:
+        if version == f"{sys.version_info.major}.{sys.version_info.minor}":
+            continue
+        python = find(version)
+        if python is None:
+            print(f"Python {version}: none on this machine")
+            continue
+        print(f"Python {version}: {python}", flush=True)
+        if run(version, python) != 0:
+            failed.append(version)
+    if failed:
+        print(f"The tests of the core failed on Python {', '.join(failed)}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
