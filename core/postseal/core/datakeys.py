@@ -23,7 +23,6 @@ from postseal.core.errors import ConfigError, KeyRefused, KeyUnavailable, NotMin
 from postseal.core.forking import begin_again_in_child
 from postseal.core.keys import KeyBroken, KeyContext, KeyProvider, NewDataKey, Recipient
 from postseal.core.values import Value
-from postseal.core.wire import Template
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -40,6 +39,8 @@ MAX_CREW: Final = 32
 """Threads that ask the key service for tasks, at most. Beyond, calls wait their turn; a boto3 client has 10 connections."""
 
 Clock = Callable[[], float]
+Write = Callable[[bytes, bytes, int | None], bytes]
+"""Seals a body, with its ``external_aad`` as an encoded byte string, and an expiry in seconds since the epoch."""
 _T = TypeVar("_T")
 _E = TypeVar("_E", bound=Exception)
 
@@ -116,14 +117,16 @@ class OpeningLimits(Value):
 class SealingKey:
     """A data key that seals: its cipher, and itself wrapped. Its bytes are not kept."""
 
-    __slots__ = ("context", "key", "recipients", "templates")
+    __slots__ = ("context", "expiring_writers", "key", "recipients", "writers")
 
     def __init__(self, key: MessageKey, recipients: tuple[Recipient, ...], context: KeyContext) -> None:
         self.key = key
         self.recipients = recipients
         self.context = context
-        self.templates: dict[tuple[str | None, bool], tuple[Template, bytes]] = {}
-        """By content type and presence of an expiry: the header to fill in, and the recipients as they stand behind the ciphertext."""
+        self.writers: dict[str | None, Write] = {}
+        """What seals with this key, by content type. Made by the sealer; goes when the key goes."""
+        self.expiring_writers: dict[str | None, Write] = {}
+        """The same for messages with an expiry."""
 
     def __repr__(self) -> str:
         return f"<SealingKey for {self.context.destination}>"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from struct import Struct
 from typing import Final
 
 from postseal.core.context import EMPTY, byte_head, byte_string
 from postseal.core.crypto import NONCE_SIZE, RandomBytes
-from postseal.core.datakeys import SealingKey, SealingKeys
+from postseal.core.datakeys import SealingKey, SealingKeys, Write
 from postseal.core.errors import ConfigError, nearest
 from postseal.core.policy import Policy
 from postseal.core.signing import KeyRing, Sign
@@ -30,7 +31,7 @@ UNBOUND: Final = byte_string(EMPTY)
 """``external_aad`` as an encoded byte string, where nothing is bound."""
 _MIDDLE: Final = Struct(">HH").pack
 _NOISE: Final = NONCE_SIZE + MESSAGE_ID_SIZE
-_MAX_TEMPLATES: Final = 64
+_MAX_WRITERS: Final = 64
 """Content types remembered for one data key."""
 
 
@@ -43,19 +44,22 @@ class Outgoing:
         policy: The policy in force there.
         keys: Its data keys; None in integrity.
         ring: Its signing keys; None in confidentiality.
+        clock: Nanoseconds since the epoch.
         random: Gives nonce and message id, in this order, in one call of 28 bytes.
 
     Raises:
         ConfigError: This sender may not sign here.
     """
 
-    def __init__(  # noqa: PLR0917 - all are needed, and made in one place
+    def __init__(
         self,
         sender: str,
         destination: str,
         policy: Policy,
         keys: SealingKeys | None,
         ring: KeyRing | None,
+        *,
+        clock: Callable[[], int],
         random: RandomBytes,
     ) -> None:
         if policy.senders and sender not in policy.senders:
@@ -68,10 +72,14 @@ class Outgoing:
         self.passes = policy.mode in ("off", "observe")
         self._sender = sender
         self._destination = destination
+        self._clock = clock
         self._random = random
         self._algorithm = Algorithm.A256GCM
         self._key_id: bytes | None = None
-        self._sign: Sign | None = None
+        self._signed_head = self._signature_head = b""
+        self._sign: Sign = _signs_not
+        self._sign_raw: Sign = _signs_not
+        self._sign_unbound: Sign = _signs_not
         if ring is not None and not self.passes:
             key = ring.signing_key(sender)
             self._algorithm = key.algorithm
@@ -84,49 +92,71 @@ class Outgoing:
             self._signed_head = signed_head(key.algorithm, outer)
             self._signature_head = byte_head(key.algorithm.signature_size)
 
-    def seal(  # noqa: PLR0917 - naming them would cost more than a step
-        self,
-        key: SealingKey,
-        body: bytes,
-        external: bytes,
-        now: int,
-        content_type: str | None,
-        expires: int | None,
-    ) -> bytes:
-        """Encrypt *body* and, in privacy, sign the outcome.
+    def writer(self, key: SealingKey, content_type: str | None, expires: int | None) -> Write:
+        """Make the function that seals messages of *content_type*, with an expiry like *expires* or without, under *key*.
+
+        It is kept with the key. What is constant is looked up once, here.
+        """
+        header = self._header(content_type, expires, nonce=bytes(NONCE_SIZE), commitment=key.key.commitment)
+        template, tail = Template(header, UNBOUND), encode_recipients(key.recipients)
+        pack, fixed, begin, end = template.pack, template.fixed, template.begin, template.end
+        (first, second, *exp, third, fourth, last), expiring = fixed, expires is not None
+        before_iat = exp[0] if exp else b""
+        random, clock, encrypt = self._random, self._clock, key.key.encrypt
+        sign, sign_unbound = self._sign, self._sign_unbound
+        before, behind = self._signed_head, self._signature_head
+
+        def write(body: bytes, external: bytes, expires: int | None) -> bytes:
+            noise = random(_NOISE)
+            nonce, now = noise[:NONCE_SIZE], clock() // 1_000_000
+            if expiring:
+                aad = pack(
+                    first,
+                    nonce,
+                    second,
+                    expires,
+                    before_iat,
+                    now // 1000,
+                    third,
+                    noise[NONCE_SIZE:],
+                    fourth,
+                    now % 1000,
+                    last,
+                )
+            else:
+                aad = pack(
+                    first, nonce, second, now // 1000, third, noise[NONCE_SIZE:], fourth, now % 1000, last
+                )
+            protected = aad[begin:end]
+            if external is not UNBOUND:
+                aad = aad[:end] + external
+            ciphertext = encrypt(nonce, body, aad)
+            size = len(ciphertext)
+            # The empty map, and the head of the ciphertext; most have a length of two bytes.
+            middle = _MIDDLE(0xA059, size) if 0xFF < size <= 0xFFFF else b"\xa0" + byte_head(size)  # noqa: PLR2004
+            if not before:
+                return b"".join((ENCRYPT_HEAD, protected, middle, ciphertext, tail))
+            size += len(ENCRYPT_HEAD) + len(protected) + len(middle) + len(tail)
+            payload = b"".join((byte_head(size), ENCRYPT_HEAD, protected, middle, ciphertext, tail))
+            signature = sign_unbound(payload) if external is UNBOUND else sign(external + payload)
+            return b"".join((before, payload, behind, signature))
+
+        writers = key.expiring_writers if expiring else key.writers
+        if len(writers) >= _MAX_WRITERS:
+            writers.clear()
+        writers[content_type] = write
+        return write
+
+    def sign(self, body: bytes, external: bytes, content_type: str | None, expires: int | None) -> bytes:
+        """Sign the clear *body*, in integrity.
 
         Args:
-            key: From `keys`, which has counted this message.
             body: The clear body.
-            external: The ``external_aad`` as an encoded byte string; `UNBOUND` itself where nothing is bound.
-            now: Milliseconds since the epoch.
+            external: The ``external_aad`` as an encoded byte string.
             content_type: The media type of *body*.
             expires: Seconds since the epoch.
         """
-        template, tail = key.templates.get((content_type, expires is None)) or self._template(
-            key, content_type, expires
-        )
-        noise = self._random(_NOISE)
-        nonce = noise[:NONCE_SIZE]
-        aad = template.fill(nonce, now // 1000, noise[NONCE_SIZE:], now % 1000, expires)
-        protected = aad[template.begin : template.end]
-        if external is not UNBOUND:
-            aad = aad[: template.end] + external
-        ciphertext = key.key.encrypt(nonce, body, aad)
-        size = len(ciphertext)
-        # The empty map, and the head of the ciphertext; most have a length of two bytes.
-        middle = _MIDDLE(0xA059, size) if 0xFF < size <= 0xFFFF else b"\xa0" + byte_head(size)  # noqa: PLR2004
-        if self._sign is None:
-            return b"".join((ENCRYPT_HEAD, protected, middle, ciphertext, tail))
-        size += len(ENCRYPT_HEAD) + len(protected) + len(middle) + len(tail)
-        payload = b"".join((byte_head(size), ENCRYPT_HEAD, protected, middle, ciphertext, tail))
-        signature = self._sign_unbound(payload) if external is UNBOUND else self._sign(external + payload)
-        return b"".join((self._signed_head, payload, self._signature_head, signature))
-
-    def sign(
-        self, body: bytes, external: bytes, now: int, content_type: str | None, expires: int | None
-    ) -> bytes:
-        """Sign the clear *body*, in integrity. Arguments as of `seal`."""
+        now = self._clock() // 1_000_000
         message_id = self._random(_NOISE)[NONCE_SIZE:]
         protected = self._header(
             content_type,
@@ -139,16 +169,6 @@ class Outgoing:
         payload = byte_head(len(body)) + body
         signature = self._sign_raw(to_be_signed_head(self._algorithm, protected) + external + payload)
         return b"".join((signed_head(self._algorithm, protected), payload, self._signature_head, signature))
-
-    def _template(
-        self, key: SealingKey, content_type: str | None, expires: int | None
-    ) -> tuple[Template, bytes]:
-        header = self._header(content_type, expires, nonce=bytes(NONCE_SIZE), commitment=key.key.commitment)
-        if len(key.templates) >= _MAX_TEMPLATES:
-            key.templates.clear()
-        made = Template(header, UNBOUND), encode_recipients(key.recipients)
-        key.templates[content_type, expires is None] = made
-        return made
 
     def _header(
         self,
@@ -182,3 +202,7 @@ class Outgoing:
             commitment=commitment,
             key_id=key_id,
         )
+
+
+def _signs_not(message: bytes) -> bytes:
+    raise AssertionError(len(message))

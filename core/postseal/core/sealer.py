@@ -34,7 +34,8 @@ from postseal.core.wire import MAX_BODY, TIME_MAX, TIME_MIN, Envelope, decode, l
 
 __all__ = ["Sealer"]
 
-_ENVELOPE_STARTS: Final = frozenset((b"\xd8", b"\xd1", b"\xd2"))
+_LEAST_START: Final = b"\xd1"
+"""The least of the first bytes that an envelope can have; hardly a body begins with it or more."""
 _MAX_DESTINATIONS: Final = 4096
 """Destinations whose precomputed parts are kept, in each direction."""
 
@@ -163,16 +164,19 @@ class Sealer:
         else:
             beside = self._beside(way.policy, headers, content_encoding, ordering_key)
             external = beside.external(way.policy.bind_headers)
-        if body[:1] in _ENVELOPE_STARTS and looks_sealed(body):
+        if body[:1] >= _LEAST_START and looks_sealed(body):
             return self._pass_sealed(way, body, destination, beside)
         expires = None if expires_at is None else _seconds(expires_at)
-        now = self._clock() // 1_000_000
         keys = way.keys
         if keys is None:
-            return way.sign(body, external, now, content_type, expires)
+            return way.sign(body, external, content_type, expires)
         size = len(body)
-        key = keys.cached(size) or keys.take(_checked_size(size))
-        return way.seal(key, body, external, now, content_type, expires)
+        if size > MAX_BODY:
+            raise _too_large(size)
+        key = keys.cached(size) or keys.take(size)
+        writers = key.writers if expires is None else key.expiring_writers
+        write = writers.get(content_type) or way.writer(key, content_type, expires)
+        return write(body, external, expires)
 
     async def aseal(
         self,
@@ -192,16 +196,19 @@ class Sealer:
             return body
         beside = self._beside(way.policy, headers, content_encoding, ordering_key)
         external = beside.external(way.policy.bind_headers)
-        if body[:1] in _ENVELOPE_STARTS and looks_sealed(body):
+        if body[:1] >= _LEAST_START and looks_sealed(body):
             return await self._pass_sealed_async(way, body, destination, beside)
         expires = None if expires_at is None else _seconds(expires_at)
-        now = self._clock() // 1_000_000
         keys = way.keys
         if keys is None:
-            return way.sign(body, external, now, content_type, expires)
+            return way.sign(body, external, content_type, expires)
         size = len(body)
-        key = keys.cached(size) or await keys.take_async(_checked_size(size))
-        return way.seal(key, body, external, now, content_type, expires)
+        if size > MAX_BODY:
+            raise _too_large(size)
+        key = keys.cached(size) or await keys.take_async(size)
+        writers = key.writers if expires is None else key.expiring_writers
+        write = writers.get(content_type) or way.writer(key, content_type, expires)
+        return write(body, external, expires)
 
     def deduplication_id(self, body: bytes, *, destination: str) -> str:
         """Return the id by which a broker may know two messages of equal *body*: 64 hex digits that tell nothing about it.
@@ -375,7 +382,15 @@ class Sealer:
             if (provider := self._providers.get(policy.name)) is not None:
                 context = KeyContext(policy.name, destination)
                 keys = SealingKeys(provider, context, policy.data_key, clock=self._monotonic)
-            way = Outgoing(self.sender, destination, policy, keys, self._rings.get(policy.name), self._random)
+            way = Outgoing(
+                self.sender,
+                destination,
+                policy,
+                keys,
+                self._rings.get(policy.name),
+                clock=self._clock,
+                random=self._random,
+            )
             _put(self._outgoing, destination, way)
             return way
 
@@ -539,10 +554,10 @@ def _as_bytes(body: bytes) -> bytes:
     )
 
 
-def _checked_size(size: int) -> int:
-    if size > MAX_BODY:
-        raise TooLarge(f"a body of {size:,} bytes is over the limit of an envelope, {MAX_BODY:,}")
-    return size
+def _too_large(size: int) -> TooLarge:
+    return TooLarge(
+        f"a body of {size:,} bytes is over the limit of an envelope, {MAX_BODY:,}: nothing was sealed"
+    )
 
 
 def _seconds(expires_at: datetime) -> int:

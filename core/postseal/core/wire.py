@@ -9,8 +9,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
-from itertools import pairwise
-from typing import Final, NamedTuple, NoReturn, TypeAlias
+from itertools import chain, pairwise
+from typing import Final, NamedTuple, NoReturn
 
 from postseal.core.context import byte_string, head, integer, is_plain, text
 from postseal.core.errors import ConfigError, Refused, Verdict
@@ -118,8 +118,11 @@ class Header(NamedTuple):
     def encode(self) -> bytes:
         """Encode the content of the protected byte string."""
         template = Template(self)
-        nonce = self.nonce or b""
-        filled = template.fill(nonce, self.seconds, self.message_id, self.millis, self.expires)
+        holes = [self.nonce or b"", self.seconds, self.message_id, self.millis]
+        if self.expires is not None:
+            holes.insert(1, self.expires)
+        *parts, last = template.fixed
+        filled = template.pack(*chain.from_iterable(zip(parts, holes, strict=True)), last)
         start, stop = byte_span(filled, template.begin)
         return filled[start:stop]
 
@@ -157,9 +160,6 @@ class Envelope(NamedTuple):
     signature: bytes = b""
 
 
-Fill: TypeAlias = Callable[[bytes, int, bytes, int, int | None], bytes]
-
-
 class Template:
     """The header of all messages of one data key and content type, with holes for nonce, times and message id: for sealing.
 
@@ -167,13 +167,15 @@ class Template:
     it together a second time.
 
     Attributes:
-        fill: Fills in nonce, seconds, message id, milliseconds and expiry, and returns ``Enc_structure``, with the *external* that the
+        pack: Puts `fixed` parts and holes together, in turn: a part, the nonce, a part, the expiry (if there is one), a part, the
+            seconds, a part, the message id, a part, the milliseconds, a part. Returns ``Enc_structure``, with the *external* that the
             template was made with as an encoded byte string.
+        fixed: What stands before, between and behind the holes.
         begin: Where in that the protected byte string begins, with its own head.
         end: Where it ends.
     """
 
-    __slots__ = ("begin", "end", "fill")
+    __slots__ = ("begin", "end", "fixed", "pack")
 
     def __init__(self, header: Header, external: bytes = b"") -> None:
         fixed, holes = _fixed_parts(header), _holes(header)
@@ -181,33 +183,8 @@ class Template:
         before = _ENC_STRUCTURE + head(_BYTES, inside)
         self.begin = len(_ENC_STRUCTURE)
         self.end = len(before) + inside
-        fixed = (before + fixed[0], *fixed[1:-1], fixed[-1] + external)
-        self.fill = _filler(fixed, _layout(fixed, holes).pack)
-
-
-def _filler(fixed: tuple[bytes, ...], pack: Callable[..., bytes]) -> Fill:
-    """Make `Template.fill`. A closure, because looking the parts up for each message would cost as much as packing them."""
-    if len(fixed) == 6:  # noqa: PLR2004 - with an expiry there is one part more
-        a, b, c, d, e, f = fixed
-
-        def fill_expiring(
-            nonce: bytes, seconds: int, message_id: bytes, millis: int, expires: int | None = None
-        ) -> bytes:
-            return pack(a, nonce, b, expires, c, seconds, d, message_id, e, millis, f)
-
-        return fill_expiring
-    a, b, d, e, f = fixed
-
-    def fill(
-        nonce: bytes,
-        seconds: int,
-        message_id: bytes,
-        millis: int,
-        expires: int | None = None,  # noqa: ARG001 - there is no hole for it
-    ) -> bytes:
-        return pack(a, nonce, b, seconds, d, message_id, e, millis, f)
-
-    return fill
+        self.fixed = (before + fixed[0], *fixed[1:-1], fixed[-1] + external)
+        self.pack: Callable[..., bytes] = _layout(self.fixed, holes).pack
 
 
 class Skeleton:
