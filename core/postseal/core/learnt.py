@@ -112,10 +112,11 @@ def short_way(  # noqa: C901, PLR0915 - see above
 
     def open_like(data: bytes, beside: Any) -> Opened | None:  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above
         nonlocal not_future
-        start, stop = 0, len(data)
+        start, stop, signature = 0, len(data), 0
         try:
             if before:
                 stop -= behind
+                signature = stop + 2
                 start = payload + 3
                 size = stop - start
                 if (  # RFC 8949 3: the head of a byte string of two bytes' length
@@ -148,16 +149,16 @@ def short_way(  # noqa: C901, PLR0915 - see above
         bytes_beside = external(beside, bound) if bound or beside is not None else UNBOUND
         if before:
             if (
-                not data.startswith(before)
-                or not data.startswith(signature_head, stop)
+                data[:payload] != before
+                or data[stop:signature] != signature_head
                 or (ends and clock() >= ends)
             ):
                 return None
             try:
                 if bytes_beside is UNBOUND:
-                    verify_unbound(data[payload:stop], data[stop + 2 :])
+                    verify_unbound(data[payload:stop], data[signature:])
                 else:
-                    verify(bytes_beside + data[payload:stop], data[stop + 2 :])
+                    verify(bytes_beside + data[payload:stop], data[signature:])
             except InvalidSignature:
                 wrong_signature()
         seconds, millis = parts[-6], parts[-2]
