@@ -1,8 +1,11 @@
 # Every target makes its own environment first, so each works on a fresh machine.
-PYTHON ?= python3
+# The system's own Python where it is new enough: distributions build it with profile-guided optimisation, which pyenv leaves out by
+# default, and that makes a quarter of the time of Python code.
+PYTHON ?= $(shell /usr/bin/python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo /usr/bin/python3 || echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt
+UV := $(shell command -v uv || echo .uv/bin/uv)
+INSTALL := $(UV) pip install --quiet --python $(BIN)/python --constraints constraints.txt
 # The platform's own certificates, for machines behind a proxy.
 export UV_SYSTEM_CERTS := 1
 
@@ -11,15 +14,18 @@ export UV_SYSTEM_CERTS := 1
 help: ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
-$(BIN)/uv:
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip --quiet --disable-pip-version-check install uv
+# uv makes environments also where Debian's Python lacks venv; it comes through whatever pip there is.
+.uv/bin/uv:
+	python3 -m venv .uv && .uv/bin/python -m pip --quiet --disable-pip-version-check install uv
 
-$(VENV)/.demo: $(BIN)/uv pyproject.toml constraints.txt
+$(BIN)/python: $(UV)
+	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
+
+$(VENV)/.demo: $(BIN)/python pyproject.toml constraints.txt
 	$(INSTALL) --editable '.[demo]'
 	@touch $@
 
-$(VENV)/.installed: $(BIN)/uv pyproject.toml constraints.txt
+$(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
 	$(INSTALL) --group dev --group bench --editable '.[all]'
 	@touch $@ $(VENV)/.demo
 
@@ -55,8 +61,8 @@ bench: $(VENV)/.installed ## measure, side by side
 vectors: $(VENV)/.installed ## write tests/vectors/ again from fixed inputs
 	$(BIN)/python tests/vectors/make.py
 
-pin: $(BIN)/uv ## choose the newest versions that work together, and pin them
-	$(BIN)/uv pip compile --quiet --upgrade --no-header --no-annotate --universal --python-version 3.11 --all-extras --group dev --group bench pyproject.toml --output-file constraints.txt
+pin: $(UV) ## choose the newest versions that work together, and pin them
+	$(UV) pip compile --quiet --upgrade --no-header --no-annotate --universal --python-version 3.11 --all-extras --group dev --group bench pyproject.toml --output-file constraints.txt
 
 clean: ## remove the environments and the servers
-	rm -rf $(VENV) .venv-* .servers
+	rm -rf $(VENV) .venv-* .uv .servers

@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 VERSIONS = ("3.11", "3.12", "3.13", "3.14")
-UV = str(Path(sys.executable).with_name("uv"))
+UV = shutil.which("uv") or str(ROOT / ".uv" / "bin" / "uv")  # as the Makefile has it
 NEEDS = (
     "pytest",
     "pytest-timeout",
