@@ -248,8 +248,7 @@ def test_no_package_registry_is_written_down():
         Path(name).name for name in names
     }
     wanted = re.compile(
-        r"(index|extra-index|find-links|default-index)"
-         r"[-_]?(url)?\s*[= ]\s*[\"']?https?://|registry\s*=\s*[\"']?https?://",
+        r"(index|find-links|registry)[-_]?(url)?\s*[= ]\s*[\"']?https?://",
         re.IGNORECASE,
     )
     written = []
