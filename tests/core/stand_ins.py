@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import itertools
 import threading
 import warnings
@@ -180,3 +181,15 @@ def broken(recipient: Recipient) -> Recipient:
     """Flip the last bit of the wrapped key."""
     wrapped = recipient.wrapped_key
     return recipient._replace(wrapped_key=wrapped[:-1] + bytes([wrapped[-1] ^ 1]))
+
+
+def forms_of(key: bytes) -> list[str]:
+    """What a data key looks like in a text: raw, escaped, hex, base64."""
+    return [
+        key.decode("latin-1"),
+        repr(key)[2:-1],
+        key.hex(),
+        base64.b64encode(key).decode().rstrip("="),
+        base64.urlsafe_b64encode(key).decode().rstrip("="),
+        str(list(key)),
+    ]

@@ -26,6 +26,7 @@ from tests.core.stand_ins import (
     WatchedKeys,
     broken,
     flat,
+    forms_of,
     in_tasks,
     in_threads,
     local_keys,
@@ -670,20 +671,6 @@ def test_a_failure_is_forgotten_with_the_keys(provider, clock):
 
 
 # -- what shows of a key -----------------------------------------------------------------------------------------------
-
-
-def forms_of(key: bytes) -> list[str]:
-    """What a data key looks like in a text: raw, escaped, hex, base64."""
-    import base64
-
-    return [
-        key.decode("latin-1"),
-        repr(key)[2:-1],
-        key.hex(),
-        base64.b64encode(key).decode().rstrip("="),
-        base64.urlsafe_b64encode(key).decode().rstrip("="),
-        str(list(key)),
-    ]
 
 
 def test_no_key_shows_in_any_text_of_what_holds_it(provider, clock, caplog):

@@ -35,10 +35,12 @@ from postseal.core.sealer import Sealer
 from postseal.core.signing import Ed25519Key, Es256Key, HmacKey, KeyRing, Origin, SigningKey
 
 if TYPE_CHECKING:
+    from postseal.core.providers.aws_kms import AwsKms
     from postseal.core.providers.local import UnsafeLocalKeys, UnsafeLocalKeysWarning
 
 __all__ = [
     "AuditEvent",
+    "AwsKms",
     "CombinedKeys",
     "ConfigError",
     "DataKeyLimits",
@@ -69,6 +71,7 @@ __all__ = [
 ]
 
 _LAZY = {
+    "AwsKms": "postseal.core.providers.aws_kms",
     "UnsafeLocalKeys": "postseal.core.providers.local",
     "UnsafeLocalKeysWarning": "postseal.core.providers.local",
 }

@@ -1,0 +1,327 @@
+"""Wrapping keys in AWS KMS: they never leave it, its key policies say who may wrap and unwrap, CloudTrail records who did.
+
+Two messages of one policy to one destination share an encryption context, and whoever may use the key under another context may not
+open them: `docs/keys.md` has the IAM policies that make use of that.
+
+Source: SPEC.md 6.2 and 6.3; AWS KMS API: GenerateDataKey, Encrypt, Decrypt, DescribeKey.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from postseal.core.errors import (
+    ConfigError,
+    KeyBroken,
+    KeyRefused,
+    KeyUnavailable,
+    MissingExtraError,
+    NotMine,
+    PostsealError,
+)
+from postseal.core.forking import ForkSafeLock
+from postseal.core.keys import KeyContext, NewDataKey, Recipient
+
+try:
+    from botocore.exceptions import ClientError
+except ImportError as missing:
+    raise MissingExtraError.naming("aws", __name__, missing) from missing
+
+if TYPE_CHECKING:
+    from mypy_boto3_kms.client import KMSClient
+
+__all__ = ["ALGORITHM", "ERRORS", "AwsKms", "key_id_of"]
+
+ALGORITHM: Final = -65537
+_DATA_KEY_SIZE: Final = 32
+_KEY_ID_SIZE: Final = 8
+_ARN: Final = re.compile(
+    r"arn:(?P<partition>[^:\s]+):kms:(?P<region>[^:\s]+):(?P<account>[^:\s]+):key/(?P<id>[\w-]+)"
+)
+_ALIAS_ARN: Final = re.compile(r"arn:[^:\s]+:kms:(?P<region>[^:\s]+):[^:\s]+:alias/[\w/-]+")
+_BARE: Final = re.compile(r"alias/[\w/-]+|[\w-]+")
+_SECRET_OPERATIONS: Final = ("GenerateDataKey", "Encrypt", "Decrypt")
+_GOING_AWAY: Final = re.compile(r" is pending (replica )?(deletion|import)\b")
+"""What AWS KMS says of a key that somebody took away: scheduled for deletion, or without its imported material."""
+
+# Refused is what is about the key or a right to it: somebody decided so. What is about this process (its credentials, its clock), about
+# load, or not known is unavailable: it says nothing about the message, and a message must not be lost over it.
+ERRORS: Final[Mapping[str, type[PostsealError]]] = MappingProxyType(
+    {
+        # The service says no.
+        "AccessDeniedException": KeyRefused,
+        "NotAuthorized": KeyRefused,
+        "DisabledException": KeyRefused,
+        "NotFoundException": KeyRefused,
+        "InvalidArnException": KeyRefused,
+        "InvalidKeyUsageException": KeyRefused,
+        "InvalidGrantTokenException": KeyRefused,
+        # The wrapped key is none of ours, or not as we made it.
+        "IncorrectKeyException": NotMine,
+        "InvalidCiphertextException": KeyBroken,
+        # The key is being made, changed or copied, or its own store is away. But see _GOING_AWAY.
+        "KMSInvalidStateException": KeyUnavailable,
+        # The service cannot, now.
+        "KeyUnavailableException": KeyUnavailable,
+        "DependencyTimeoutException": KeyUnavailable,
+        "KMSInternalException": KeyUnavailable,
+        "InternalFailure": KeyUnavailable,
+        "ServiceUnavailable": KeyUnavailable,
+        "LimitExceededException": KeyUnavailable,
+        "ThrottlingException": KeyUnavailable,
+        "Throttling": KeyUnavailable,
+        "RequestLimitExceeded": KeyUnavailable,
+        "TooManyRequestsException": KeyUnavailable,
+        # Our credentials or clock: they are renewed, set right.
+        "ExpiredTokenException": KeyUnavailable,
+        "UnrecognizedClientException": KeyUnavailable,
+        "InvalidClientTokenId": KeyUnavailable,
+        "InvalidSignatureException": KeyUnavailable,
+        "IncompleteSignature": KeyUnavailable,
+        "MissingAuthenticationToken": KeyUnavailable,
+        "RequestExpired": KeyUnavailable,
+        # Somebody put DryRun into our request.
+        "DryRunOperationException": KeyUnavailable,
+    }
+)
+"""By the code of an error of AWS KMS: what it means for whoever asked. What is not here is `KeyUnavailable`."""
+
+
+def key_id_of(arn: str) -> bytes:
+    """Return the kid of envelopes for the key of that ARN; all Regions' replicas of a multi-Region key have one. Source: SPEC.md 6.3."""
+    match = _ARN.fullmatch(arn)
+    if match is None:
+        raise ConfigError(f"not the ARN of a KMS key: {arn!r}")
+    if match["id"].startswith("mrk-"):
+        arn = _in_region(match, "")
+    return sha256(arn.encode()).digest()[:_KEY_ID_SIZE]
+
+
+class AwsKms:
+    """Key provider on a key of AWS KMS.
+
+    Args:
+        client: ``boto3.client("kms", ...)``, made by the caller: credentials, timeouts, retries and endpoint are its own. Give it short
+            timeouts: messages wait for it. A forked child should have a client of its own, because botocore's connections are not for
+            sharing. Its debug log shows requests and answers; those that hold a data key are hidden from it, from now on.
+        key_id: The symmetric key that wraps, best by its ARN. An alias, a bare key id or the ARN of an alias is asked for once, at first
+            use, which takes the right ``kms:DescribeKey``; where the alias leads later is not noticed.
+        also_open: ARNs of further keys that may unwrap: rotated-out ones, say. They are not used to wrap.
+
+    A multi-Region key may be named by the ARN of any of its replicas: the one in the client's own Region is asked.
+
+    Raises:
+        ConfigError: No such name can be of a KMS key, or the key is in another Region than the client.
+    """
+
+    def __init__(self, client: KMSClient, key_id: str, *, also_open: Iterable[str] = ()) -> None:
+        if isinstance(also_open, str):
+            raise ConfigError(f"also_open must be a list of ARNs, not one text: [{also_open!r}]")
+        self._client = client
+        self._region = client.meta.region_name
+        self._name = self._checked(key_id, "key_id")
+        self._arn = self._name if _ARN.fullmatch(self._name) else ""
+        self._also: dict[bytes, str] = {}
+        for arn in also_open:
+            if _ARN.fullmatch(arn) is None:
+                raise ConfigError(f"also_open needs ARNs of keys (arn:aws:kms:...:key/...), not {arn!r}")
+            self._also[key_id_of(arn)] = self._checked(arn, "also_open")
+        self._lock = ForkSafeLock()
+        _hide_from_logs(client)
+
+    def __repr__(self) -> str:
+        return f"<AwsKms {self._name}>"
+
+    def generate(self, context: KeyContext) -> NewDataKey:
+        """Have AWS KMS make a data key: one call of GenerateDataKey."""
+        arn = self._resolve()
+        answer = self._call(
+            "GenerateDataKey",
+            arn,
+            KeyId=arn,
+            NumberOfBytes=_DATA_KEY_SIZE,
+            EncryptionContext=context.as_dict(),
+        )
+        if answer.get("KeyId") != arn:
+            raise KeyRefused(f"AWS KMS GenerateDataKey answered for another key than {arn}")
+        data_key = answer.get("Plaintext", b"")
+        if len(data_key) != _DATA_KEY_SIZE:
+            raise KeyRefused(
+                f"AWS KMS GenerateDataKey answered with {len(data_key)} bytes, not {_DATA_KEY_SIZE}"
+            )
+        return NewDataKey(data_key, self._recipients("GenerateDataKey", arn, answer))
+
+    def wrap(self, data_key: bytes, context: KeyContext) -> tuple[Recipient, ...]:
+        """Have AWS KMS wrap *data_key*: one call of Encrypt."""
+        try:
+            arn = self._resolve()
+            answer = self._call(
+                "Encrypt", arn, KeyId=arn, Plaintext=data_key, EncryptionContext=context.as_dict()
+            )
+        finally:
+            del data_key  # a traceback shows the locals of its frames to whoever asks
+        return self._recipients("Encrypt", arn, answer)
+
+    def unwrap(self, recipients: Sequence[Recipient], context: KeyContext) -> bytes:
+        """Have AWS KMS unwrap the recipient that names our key: one call of Decrypt, or one for each of our keys that is named.
+
+        Raises:
+            NotMine: None names a key of ours, or the key that it names is not the one that wrapped it.
+        """
+        failures: list[PostsealError] = []
+        for arn, recipient in self._ours(recipients):
+            try:
+                return self._unwrap(arn, recipient, context)
+            except (KeyUnavailable, KeyRefused, KeyBroken, NotMine) as error:
+                failures.append(error)
+        # What may pass comes first: a message must not be settled while it could still open.
+        for kind in (KeyUnavailable, KeyRefused, KeyBroken):
+            for failure in failures:
+                if isinstance(failure, kind):
+                    raise failure
+        raise NotMine(f"no recipient is of {self._name}") from (failures[0] if failures else None)
+
+    def _unwrap(self, arn: str, recipient: Recipient, context: KeyContext) -> bytes:
+        answer = self._call(
+            "Decrypt",
+            arn,
+            KeyId=arn,
+            CiphertextBlob=recipient.wrapped_key,
+            EncryptionContext=context.as_dict(),
+        )
+        data_key: bytes = answer.pop("Plaintext", b"")
+        size = len(data_key)
+        if size == _DATA_KEY_SIZE and answer.get("KeyId") == arn:
+            return data_key
+        del data_key
+        # AWS KMS itself sees to that since KeyId is named; what stands in for it in tests may not.
+        if answer.get("KeyId") != arn:
+            raise NotMine(f"the wrapped key was unwrapped by another key than {arn}")
+        # Whoever may Encrypt can wrap what is no data key.
+        raise KeyBroken(f"a wrapped key of {size} bytes, where a data key has {_DATA_KEY_SIZE}")
+
+    def _ours(self, recipients: Sequence[Recipient]) -> list[tuple[str, Recipient]]:
+        """Pair each recipient that names one of our keys with its ARN, in the order in which they came."""
+        named = {recipient.key_id: recipient for recipient in recipients if recipient.algorithm == ALGORITHM}
+        if not named:
+            return []
+        try:
+            ours = {key_id_of(arn := self._resolve()): arn}
+        except KeyRefused as error:
+            # That says nothing about the message: without our own ARN nobody can tell whose it is.
+            raise KeyUnavailable(str(error)) from error
+        ours.update(self._also)
+        return [(ours[key_id], recipient) for key_id, recipient in named.items() if key_id in ours]
+
+    def _recipients(self, operation: str, arn: str, answer: Mapping[str, Any]) -> tuple[Recipient, ...]:
+        wrapped = answer.get("CiphertextBlob")
+        if not wrapped:
+            raise KeyRefused(f"AWS KMS {operation} answered without a wrapped key for {arn}")
+        return (Recipient(ALGORITHM, key_id_of(arn), wrapped),)
+
+    # -- names -----------------------------------------------------------------------------------------------------
+
+    def _checked(self, name: str, option: str) -> str:
+        """Return *name* as it is called in the client's Region."""
+        key = _ARN.fullmatch(name)
+        if key is not None and key["id"].startswith("mrk-"):
+            return _in_region(key, self._region)
+        named = key or _ALIAS_ARN.fullmatch(name)
+        if named is None and _BARE.fullmatch(name) is None:
+            raise ConfigError(f"{option} is neither an ARN, an alias nor an id of a KMS key: {name!r}")
+        if named is not None and named["region"] != self._region:
+            raise ConfigError(
+                f"{option} is in {named['region']}, but the client is of {self._region}: {name!r}; "
+                "give each Region an AwsKms with a client of its own, and combine them"
+            )
+        return name
+
+    def _resolve(self) -> str:
+        """Return the ARN of the key that wraps, asking for it the first time where it is not known."""
+        with self._lock:
+            self._arn = self._arn or self._ask_for_arn()
+            return self._arn
+
+    def _ask_for_arn(self) -> str:
+        advice = "; it is asked once, as key_id is no ARN of a key: name the key by its ARN, or allow it"
+        answer = self._call("DescribeKey", self._name, advice, KeyId=self._name)
+        arn: str = answer.get("KeyMetadata", {}).get("Arn", "")
+        if _ARN.fullmatch(arn) is None:
+            raise KeyUnavailable(f"AWS KMS DescribeKey answered without an ARN for {self._name}")
+        return arn
+
+    # -- calls -----------------------------------------------------------------------------------------------------
+
+    def _call(self, operation: str, key: str, advice: str = "", /, **request: Any) -> dict[str, Any]:
+        method = getattr(self._client, _METHODS[operation])
+        try:
+            answer: dict[str, Any] = method(**request)
+        except Exception as error:  # noqa: BLE001 - whatever ended the call, it had no answer; see ERRORS
+            failure = _mapped(error, operation, key, advice)
+            # The frames of the SDK hold the request, and with Encrypt the data key.
+            failure.__cause__ = error.with_traceback(None)
+        else:
+            return answer
+        finally:
+            del request
+        raise failure
+
+
+_METHODS: Final = {
+    "GenerateDataKey": "generate_data_key",
+    "Encrypt": "encrypt",
+    "Decrypt": "decrypt",
+    "DescribeKey": "describe_key",
+}
+
+
+def _mapped(error: Exception, operation: str, key: str, advice: str = "") -> PostsealError:
+    """Say what *error* means. The service's own text stays out of it: it may quote the request."""
+    if not isinstance(error, ClientError):
+        return KeyUnavailable(f"AWS KMS {operation} on {key}: no answer ({type(error).__name__})")
+    told = error.response.get("Error", {})
+    code = str(told.get("Code", "no code"))
+    kind = ERRORS.get(code, KeyUnavailable)
+    if code == "KMSInvalidStateException" and _GOING_AWAY.search(str(told.get("Message", ""))):
+        kind = KeyRefused
+    request_id = error.response.get("ResponseMetadata", {}).get("RequestId", "none")
+    why = f"kms:{operation} is not allowed" if code in ("AccessDeniedException", "NotAuthorized") else code
+    return kind(f"AWS KMS {operation} on {key}: {why} (request {request_id}){advice}")
+
+
+def _in_region(key: re.Match[str], region: str) -> str:
+    return f"arn:{key['partition']}:kms:{region}:{key['account']}:key/{key['id']}"
+
+
+class _Hidden(bytes):
+    """Bytes that travel as they are, and do not show in a log."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} bytes, hidden by postseal>"
+
+    __str__ = __repr__
+
+
+def _hide_from_logs(client: KMSClient) -> None:
+    """Keep data keys out of botocore's debug log, which prints whole requests and answers."""
+    for operation in _SECRET_OPERATIONS:
+        for event, hide in (("before-call", _hide_request), ("before-parse", _hide_answer)):
+            client.meta.events.register_last(
+                f"{event}.kms.{operation}", hide, unique_id=f"postseal-{event}-{operation}"
+            )
+
+
+def _hide_request(params: dict[str, Any], **_: Any) -> None:
+    if isinstance(params.get("body"), bytes):
+        params["body"] = _Hidden(params["body"])
+
+
+def _hide_answer(response_dict: dict[str, Any], **_: Any) -> None:
+    if isinstance(response_dict.get("body"), bytes):
+        response_dict["body"] = _Hidden(response_dict["body"])

@@ -1,0 +1,205 @@
+"""What a sealer asks of AWS KMS, counted at the client: calls against messages, and nothing for a forgery."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from functools import partial
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from postseal.core import (
+    AwsKms,
+    DataKeyLimits,
+    HmacKey,
+    KeyContext,
+    KeyRing,
+    OpeningLimits,
+    Policy,
+    Refused,
+    Sealer,
+    Verdict,
+)
+from tests.core.stand_ins import Clock, in_tasks, in_threads, local_keys
+
+ORDERS = "kafka:orders"
+PAYMENTS = "sqs:payments"
+
+
+class Kms:
+    """A KMS with one key, and a count of what it was asked."""
+
+    def __init__(self) -> None:
+        self._client = boto3.client(
+            "kms", region_name="eu-west-1", aws_access_key_id="testing", aws_secret_access_key="testing"
+        )
+        self.provider = AwsKms(self._client, self._client.create_key()["KeyMetadata"]["Arn"])
+        self.asked: Counter[str] = Counter()
+        self._client.meta.events.register(
+            "before-call.kms", lambda model, **_: self.asked.update([model.name])
+        )
+
+
+@pytest.fixture
+def kms():
+    with mock_aws():
+        yield Kms()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def sealer(kms, clock):
+    """Confidentiality on kafka:orders, privacy on sqs:payments."""
+    policies = [
+        Policy(name="orders", destinations=[ORDERS], keys=["main"]),
+        Policy(
+            name="payments",
+            destinations=[PAYMENTS],
+            protection="privacy",
+            keys=["main"],
+            sign="payments",
+            senders=["shop"],
+        ),
+    ]
+    ring = KeyRing([HmacKey("2026-10", os.urandom(32))])
+    return Sealer(
+        sender="shop",
+        policies=policies,
+        keys={"main": kms.provider},
+        signers={"payments": ring},
+        monotonic=clock,
+    )
+
+
+@pytest.mark.parametrize("destination", [ORDERS, PAYMENTS])
+def test_ten_thousand_messages_cost_one_call_to_seal_and_one_to_open(sealer, kms, destination):
+    """D4."""
+    envelopes = [sealer.seal(b"%d" % number, destination=destination) for number in range(10_000)]
+    assert kms.asked == {"GenerateDataKey": 1}
+    bodies = [sealer.open(envelope, destination=destination).body for envelope in envelopes]
+    assert bodies == [b"%d" % number for number in range(10_000)]
+    assert kms.asked == {"GenerateDataKey": 1, "Decrypt": 1}
+
+
+def test_calls_grow_with_time_and_not_with_messages(sealer, kms, clock):
+    """D4: in an hour of steady traffic, one key each 10 minutes; a consumer asks at most once for each in 5."""
+    for _ in range(360):
+        clock.pass_(10)
+        for _ in range(5):
+            sealer.open(sealer.seal(b"body", destination=ORDERS), destination=ORDERS)
+    assert kms.asked == {"GenerateDataKey": 6, "Decrypt": 12}
+
+
+def test_each_destination_has_a_data_key_of_its_own(kms):
+    """A8: so that the key policy can keep them apart."""
+    policy = Policy(name="orders", destinations=["kafka:*"], keys=["main"])
+    sealer = Sealer(sender="shop", policies=[policy], keys={"main": kms.provider})
+    for _ in range(3):
+        for destination in ("kafka:a", "kafka:b", "kafka:c"):
+            sealer.open(sealer.seal(b"body", destination=destination), destination=destination)
+    assert kms.asked == {"GenerateDataKey": 3, "Decrypt": 3}
+
+
+def test_a_data_key_for_each_message_costs_a_call_for_each(kms):
+    """A7: max_messages = 1: N messages, N data keys."""
+    policy = Policy(
+        name="orders", destinations=[ORDERS], keys=["main"], data_key=DataKeyLimits(max_messages=1)
+    )
+    sealer = Sealer(sender="shop", policies=[policy], keys={"main": kms.provider})
+    envelopes = [sealer.seal(b"body", destination=ORDERS) for _ in range(20)]
+    assert kms.asked == {"GenerateDataKey": 20}
+    assert {sealer.open(envelope, destination=ORDERS).body for envelope in envelopes} == {b"body"}
+    assert kms.asked == {"GenerateDataKey": 20, "Decrypt": 20}
+
+
+def test_64_threads_and_1000_tasks_cost_one_call_each_way(sealer, kms):
+    """D4: cold, all at once."""
+    envelopes = in_threads(*[lambda: sealer.seal(b"body", destination=ORDERS)] * 64)
+    envelopes += in_tasks(*[partial(sealer.aseal, b"body", destination=ORDERS)] * 1000)
+    assert kms.asked == {"GenerateDataKey": 1}
+    opened = in_threads(*(partial(sealer.open, envelope, destination=ORDERS) for envelope in envelopes[:64]))
+    sealer.close()
+    opened += in_tasks(*(partial(sealer.aopen, envelope, destination=ORDERS) for envelope in envelopes))
+    assert {message.body for message in opened} == {b"body"}
+    assert kms.asked == {"GenerateDataKey": 1, "Decrypt": 2}
+
+
+def refused(sealer: Sealer, envelope: bytes, destination: str) -> Verdict:
+    with pytest.raises(Refused) as caught:
+        sealer.open(envelope, destination=destination)
+    return caught.value.verdict
+
+
+def test_a_thousand_forged_signatures_cost_no_call(sealer, kms):
+    """The signature is verified before anything is asked: forgeries cannot spend our quota or our money."""
+    envelope = sealer.seal(b"pay 10", destination=PAYMENTS)
+    sealer.close()
+    kms.asked.clear()
+    verdicts = Counter()
+    for number in range(1000):
+        at = len(envelope) - 1 - number % 32  # the MAC
+        forged = envelope[:at] + bytes([envelope[at] ^ (1 + number // 32)]) + envelope[at + 1 :]
+        verdicts[refused(sealer, forged, PAYMENTS)] += 1
+    assert verdicts == {Verdict.FORGED: 1000}
+    assert not kms.asked
+
+
+def test_a_changed_wrapped_key_in_a_signed_message_costs_no_call(sealer, kms):
+    envelope = sealer.seal(b"pay 10", destination=PAYMENTS)
+    sealer.close()
+    kms.asked.clear()
+    at = len(envelope) - 2 - 32 - 1  # the last byte before the MAC and its head: of the wrapped key
+    forged = envelope[:at] + bytes([envelope[at] ^ 1]) + envelope[at + 1 :]
+    assert refused(sealer, forged, PAYMENTS) is Verdict.FORGED
+    assert not kms.asked
+
+
+def test_forgeries_under_an_unknown_wrapping_key_cost_no_call(sealer, kms):
+    """Confidentiality alone: whoever has no right to our key can name none that we would ask for."""
+    policy = Policy(
+        name="orders", destinations=[ORDERS], keys=["main"], data_key=DataKeyLimits(max_messages=1)
+    )
+    stranger = Sealer(sender="shop", policies=[policy], keys={"main": local_keys("stranger")})
+    for _ in range(1000):
+        assert refused(sealer, stranger.seal(b"body", destination=ORDERS), ORDERS) is Verdict.UNKNOWN_KEY
+    assert not kms.asked
+
+
+def test_one_forged_wrapped_key_sent_a_thousand_times_costs_one_call(sealer, kms):
+    """The bounded memory of failures. A forger without the key cannot make more than a call for each new forgery."""
+    envelope = sealer.seal(b"body", destination=ORDERS)
+    forged = envelope[:-1] + bytes([envelope[-1] ^ 1])
+    sealer.close()
+    kms.asked.clear()
+    assert {refused(sealer, forged, ORDERS) for _ in range(1000)} == {Verdict.FORGED}
+    assert kms.asked == {"Decrypt": 1}
+    assert sealer.open(envelope, destination=ORDERS).body == b"body"
+
+
+def test_a_message_for_another_destination_costs_no_call(sealer, kms):
+    envelope = sealer.seal(b"body", destination=ORDERS)
+    kms.asked.clear()
+    assert refused(sealer, envelope, PAYMENTS) is Verdict.DOWNGRADE
+    assert not kms.asked
+
+
+def test_a_wrapped_key_of_another_destination_does_not_open(kms):
+    """A8: KMS itself refuses, by the encryption context, what was made for another destination."""
+    made = kms.provider.generate(KeyContext("orders", "kafka:a"))
+    policy = Policy(
+        name="orders", destinations=["kafka:*"], keys=["main"], opening=OpeningLimits(max_age=1, max_stale=0)
+    )
+    sealer = Sealer(sender="shop", policies=[policy], keys={"main": kms.provider})
+    envelope = sealer.seal(b"body", destination="kafka:b")
+    recipient = kms.provider.wrap(made.data_key, KeyContext("orders", "kafka:a"))[0]
+    own = envelope[-len(recipient.wrapped_key) :]
+    swapped = envelope.replace(own, made.recipients[0].wrapped_key)
+    assert len(own) == len(made.recipients[0].wrapped_key)
+    assert refused(sealer, swapped, "kafka:b") is Verdict.FORGED
+    assert sealer.open(envelope, destination="kafka:b").body == b"body"
