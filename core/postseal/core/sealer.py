@@ -103,7 +103,13 @@ class Sealer:
     def _resolve(
         self, policy: Policy, keys: Mapping[str, KeyProvider], signers: Mapping[str, KeyRing]
     ) -> None:
-        providers = [_named(name, keys, f"policy {policy.name!r}: keys") for name in policy.keys]
+        what = f"policy {policy.name!r}: keys"
+        providers = [_named(name, keys, what) for name in policy.keys]
+        for name, provider in zip(policy.keys, providers, strict=True):
+            if not isinstance(provider, KeyProvider):
+                raise ConfigError(
+                    f"{what} names {name!r}, which is {type(provider).__name__} and no KeyProvider"
+                )
         if providers:
             provider = providers[0] if len(providers) == 1 else CombinedKeys(providers)
             self._providers[policy.name] = provider
@@ -111,7 +117,11 @@ class Sealer:
                 provider, policy.name, policy.opening, clock=self._monotonic
             )
         if policy.sign is not None:
-            self._rings[policy.name] = _named(policy.sign, signers, f"policy {policy.name!r}: sign")
+            ring = self._rings[policy.name] = _named(policy.sign, signers, f"policy {policy.name!r}: sign")
+            if not isinstance(ring, KeyRing):
+                raise ConfigError(
+                    f"policy {policy.name!r}: sign names {policy.sign!r}, which is {type(ring).__name__} and no KeyRing"
+                )
 
     # -- sealing ---------------------------------------------------------------------------------------------------
 
@@ -167,11 +177,12 @@ class Sealer:
             return self._pass_sealed(way, body, destination, beside)
         expires = None if expires_at is None else _seconds(expires_at)
         now = self._clock() // 1_000_000
-        keys = way.keys
+        keys, size = way.keys, len(body)
+        if size > MAX_BODY:
+            raise _too_large(size)
         if keys is None:
             return way.sign(body, external, now, content_type, expires)
-        size = len(body)
-        key = keys.cached(size) or keys.take(_checked_size(size))
+        key = keys.cached(size) or keys.take(size)
         return way.seal(key, body, external, now, content_type, expires)
 
     async def aseal(
@@ -196,11 +207,12 @@ class Sealer:
             return await self._pass_sealed_async(way, body, destination, beside)
         expires = None if expires_at is None else _seconds(expires_at)
         now = self._clock() // 1_000_000
-        keys = way.keys
+        keys, size = way.keys, len(body)
+        if size > MAX_BODY:
+            raise _too_large(size)
         if keys is None:
             return way.sign(body, external, now, content_type, expires)
-        size = len(body)
-        key = keys.cached(size) or await keys.take_async(_checked_size(size))
+        key = keys.cached(size) or await keys.take_async(size)
         return way.seal(key, body, external, now, content_type, expires)
 
     def deduplication_id(self, body: bytes, *, destination: str) -> str:
@@ -539,10 +551,8 @@ def _as_bytes(body: bytes) -> bytes:
     )
 
 
-def _checked_size(size: int) -> int:
-    if size > MAX_BODY:
-        raise TooLarge(f"a body of {size:,} bytes is over the limit of an envelope, {MAX_BODY:,}")
-    return size
+def _too_large(size: int) -> TooLarge:
+    return TooLarge(f"a body of {size:,} bytes is over the limit of an envelope, {MAX_BODY:,}")
 
 
 def _seconds(expires_at: datetime) -> int:
