@@ -110,7 +110,7 @@ def short_way(  # noqa: C901, PLR0915 - see above
     if other is not None and getattr(other, "kinds", 1) >= _MAX_KINDS:
         other = None
 
-    def open_like(data: bytes, beside: Any) -> Opened | None:  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above
+    def open_like(data: bytes, beside: Any) -> Opened | None:  # noqa: C901, PLR0911, PLR0912 - see above
         nonlocal not_future
         start, stop, signature = 0, len(data), 0
         try:
@@ -143,6 +143,9 @@ def short_way(  # noqa: C901, PLR0915 - see above
                 size = end - begin
         except (IndexError, struct.error):  # cut short: the whole way says how
             return None
+        seconds, millis = parts[-6], parts[-2]
+        if seconds < TIME_MIN or millis > 999 or (expiring and parts[3] < TIME_MIN):  # noqa: PLR2004 - SPEC.md 4
+            return None  # malformed, whatever else is wrong
         ticks = monotonic()
         if ticks >= key.expires or size < TAG_SIZE or data[end:stop] != recipients:
             return None
@@ -161,15 +164,9 @@ def short_way(  # noqa: C901, PLR0915 - see above
                     verify(bytes_beside + data[payload:stop], data[signature:])
             except InvalidSignature:
                 wrong_signature()
-        seconds, millis = parts[-6], parts[-2]
-        if seconds < TIME_MIN or millis > 999:  # noqa: PLR2004 - SPEC.md 4
-            return None
         if timed or seconds >= not_future:
-            expires = parts[3] if expiring else None
-            if expires is not None and expires < TIME_MIN:
-                return None
             # The clock is read once in a while, not for each message.
-            not_future = check_time(seconds * 1000 + millis, expires)
+            not_future = check_time(seconds * 1000 + millis, parts[3] if expiring else None)
         aad = b"\x83\x67Encrypt" + data[start + begin_aad : start + end_aad] + bytes_beside
         try:
             body = decrypt(

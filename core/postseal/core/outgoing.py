@@ -182,8 +182,8 @@ class Outgoing:
         commitment: bytes | None = None,
         key_id: bytes | None = None,
     ) -> Header:
-        if content_type is not None and not 1 <= len(content_type.encode()) <= 255:  # noqa: PLR2004 - SPEC.md 9
-            raise ConfigError(f"a content type has 1 to 255 bytes: {content_type[:80]!r}")
+        if content_type is not None and not 1 <= _utf8_size(content_type) <= 255:  # noqa: PLR2004 - SPEC.md 9
+            raise ConfigError(f"a content type has 1 to 255 bytes of UTF-8: {content_type[:80]!r}")
         encrypts = self.policy.code is not Protection.INTEGRITY
         return Header(
             algorithm=Algorithm.A256GCM if encrypts else self._algorithm,
@@ -206,3 +206,11 @@ class Outgoing:
 
 def _signs_not(message: bytes) -> bytes:
     raise AssertionError(len(message))
+
+
+def _utf8_size(value: str) -> int:
+    """Return how many bytes *value* takes; none where it has no UTF-8."""
+    try:
+        return len(value.encode())
+    except UnicodeEncodeError:
+        return 0

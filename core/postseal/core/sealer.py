@@ -104,7 +104,13 @@ class Sealer:
     def _resolve(
         self, policy: Policy, keys: Mapping[str, KeyProvider], signers: Mapping[str, KeyRing]
     ) -> None:
-        providers = [_named(name, keys, f"policy {policy.name!r}: keys") for name in policy.keys]
+        what = f"policy {policy.name!r}: keys"
+        providers = [_named(name, keys, what) for name in policy.keys]
+        for name, provider in zip(policy.keys, providers, strict=True):
+            if not isinstance(provider, KeyProvider):
+                raise ConfigError(
+                    f"{what} names {name!r}, which is {type(provider).__name__} and no KeyProvider"
+                )
         if providers:
             provider = providers[0] if len(providers) == 1 else CombinedKeys(providers)
             self._providers[policy.name] = provider
@@ -112,7 +118,11 @@ class Sealer:
                 provider, policy.name, policy.opening, clock=self._monotonic
             )
         if policy.sign is not None:
-            self._rings[policy.name] = _named(policy.sign, signers, f"policy {policy.name!r}: sign")
+            ring = self._rings[policy.name] = _named(policy.sign, signers, f"policy {policy.name!r}: sign")
+            if not isinstance(ring, KeyRing):
+                raise ConfigError(
+                    f"policy {policy.name!r}: sign names {policy.sign!r}, which is {type(ring).__name__} and no KeyRing"
+                )
 
     # -- sealing ---------------------------------------------------------------------------------------------------
 
@@ -167,12 +177,11 @@ class Sealer:
         if body[:1] >= _LEAST_START and looks_sealed(body):
             return self._pass_sealed(way, body, destination, beside)
         expires = None if expires_at is None else _seconds(expires_at)
-        keys = way.keys
-        if keys is None:
-            return way.sign(body, external, content_type, expires)
-        size = len(body)
+        keys, size = way.keys, len(body)
         if size > MAX_BODY:
             raise _too_large(size)
+        if keys is None:
+            return way.sign(body, external, content_type, expires)
         key = keys.cached(size) or keys.take(size)
         writers = key.writers if expires is None else key.expiring_writers
         write = writers.get(content_type) or way.writer(key, content_type, expires)
@@ -199,12 +208,11 @@ class Sealer:
         if body[:1] >= _LEAST_START and looks_sealed(body):
             return await self._pass_sealed_async(way, body, destination, beside)
         expires = None if expires_at is None else _seconds(expires_at)
-        keys = way.keys
-        if keys is None:
-            return way.sign(body, external, content_type, expires)
-        size = len(body)
+        keys, size = way.keys, len(body)
         if size > MAX_BODY:
             raise _too_large(size)
+        if keys is None:
+            return way.sign(body, external, content_type, expires)
         key = keys.cached(size) or await keys.take_async(size)
         writers = key.writers if expires is None else key.expiring_writers
         write = writers.get(content_type) or way.writer(key, content_type, expires)
