@@ -110,7 +110,7 @@ def short_way(  # noqa: C901, PLR0915 - see above
     if other is not None and getattr(other, "kinds", 1) >= _MAX_KINDS:
         other = None
 
-    def open_like(data: bytes, beside: Any) -> Opened | None:  # noqa: C901, PLR0911, PLR0912 - see above
+    def open_like(data: bytes, beside: Any) -> Opened | None:  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above
         nonlocal not_future
         start, stop, signature = 0, len(data), 0
         try:
