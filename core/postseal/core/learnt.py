@@ -17,12 +17,12 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple, NoReturn, TypeAlias
 
 from postseal.core.context import byte_head
-from postseal.core.crypto import TAG_SIZE, InvalidSignature, InvalidTag
+from postseal.core.crypto import TAG_SIZE, HmacContext, InvalidSignature, InvalidTag
 from postseal.core.datakeys import OpenedKey
 from postseal.core.errors import Refused, Verdict
 from postseal.core.opened import Facts, Opened
 from postseal.core.outgoing import UNBOUND
-from postseal.core.signing import SigningKey, Verify
+from postseal.core.signing import HmacKey, SigningKey, Verify
 from postseal.core.wire import TIME_MIN, Envelope, Outer, Skeleton, byte_span, signed_head, to_be_signed_head
 
 __all__ = ["HINT_SIZE", "ShortWay", "Signed", "forged", "hint_of", "short_way", "wrong_signature"]
@@ -97,6 +97,7 @@ def short_way(  # noqa: C901, PLR0915 - see above
     behind = ends = 0
     verify: Verify = _unsigned
     verify_unbound: Verify = _unsigned
+    begin_mac: Callable[[], HmacContext] | None = None
     if signed is not None:
         outer, signer, retires = signed
         before = signed_head(outer.algorithm, outer.protected)
@@ -106,6 +107,8 @@ def short_way(  # noqa: C901, PLR0915 - see above
         prefix = to_be_signed_head(outer.algorithm, outer.protected)
         verify = signer.verifier(header.sender, header.destination, prefix)
         verify_unbound = signer.verifier(header.sender, header.destination, prefix + UNBOUND)
+        if isinstance(signer, HmacKey):
+            begin_mac = signer.begun(header.sender, header.destination, prefix + UNBOUND).copy
     payload = len(before)
     if other is not None and getattr(other, "kinds", 1) >= _MAX_KINDS:
         other = None
@@ -158,7 +161,11 @@ def short_way(  # noqa: C901, PLR0915 - see above
             ):
                 return None
             try:
-                if bytes_beside is UNBOUND:
+                if begin_mac is not None and bytes_beside is UNBOUND:
+                    mac = begin_mac()
+                    mac.update(data[payload:stop])
+                    mac.verify(data[signature:])
+                elif bytes_beside is UNBOUND:
                     verify_unbound(data[payload:stop], data[signature:])
                 else:
                     verify(bytes_beside + data[payload:stop], data[signature:])

@@ -273,7 +273,10 @@ class Sealer:
 
         Source: SPEC.md 8.
         """
-        way = self._incoming.get(destination) or self._make_incoming(destination)
+        try:
+            way = self._incoming[destination]
+        except KeyError:
+            way = self._make_incoming(destination)
         data = envelope if type(envelope) is bytes else _as_bytes(envelope)
         beside = None
         if headers is not None or content_encoding is not None or ordering_key is not None:

@@ -180,7 +180,11 @@ class HmacKey(_Key):
         super().__init__(key_id, senders, state, retired_until)
         self._secret = _secret(secret, f"the secret of key {key_id!r}")
 
-    def _context(self, sender: str, destination: str, prefix: bytes) -> crypto.HmacContext:
+    def begun(self, sender: str, destination: str, prefix: bytes = b"") -> crypto.HmacContext:
+        """Derive the key of *sender* and *destination*; return an HMAC to be copied, which has absorbed *prefix*.
+
+        What `signer` and `verifier` are made of, for who cannot afford their call.
+        """
         info = _HMAC_INFO + head(4, 2) + text(sender) + text(destination)
         context = crypto.hmac_context(crypto.derive(self._secret, info))
         context.update(prefix)
@@ -188,7 +192,7 @@ class HmacKey(_Key):
 
     def signer(self, sender: str, destination: str, prefix: bytes = b"") -> Sign:
         """Derive the key of *sender* and *destination*; absorb *prefix* once."""
-        begun = self._context(sender, destination, prefix)
+        begun = self.begun(sender, destination, prefix)
 
         def sign(message: bytes) -> bytes:
             context = begun.copy()
@@ -199,7 +203,7 @@ class HmacKey(_Key):
 
     def verifier(self, sender: str, destination: str, prefix: bytes = b"") -> Verify:
         """Derive the key of *sender* and *destination*; absorb *prefix* once."""
-        begun = self._context(sender, destination, prefix)
+        begun = self.begun(sender, destination, prefix)
 
         def verify(message: bytes, signature: bytes) -> None:
             context = begun.copy()
