@@ -639,6 +639,11 @@ def bad_encoding() -> Iterator[Vector]:  # noqa: PLR0915 - a table
     yield malformed("long-integer", "alg is not in its shortest form.", wide, make(PLAIN, header={"alg": b"\x01\x18\x03"}))
     yield malformed("long-label", "A label is not in its shortest form.", wide, make(PLAIN, header={"alg": b"\x18\x01\x03"}))
     yield malformed("long-time", "iat with eight bytes where four do.", wide, make(PLAIN, header={"iat": b"\x06" + head(0, NOW // 1000, 8)}))
+    yield malformed("long-time-early", "iat with four bytes where two do: a time that is too early for its place.", wide, make(PLAIN, header={"iat": b"\x06\x1a\x00\x00\xff\xff"}))
+    for m in (replace(PLAIN, expires_s=NOW // 1000 + 60), replace(PRIVATE, expires_s=NOW // 1000 + 60)):
+        yield malformed(f"long-expiry-early-{m.protection}", "exp with four bytes where two do.", wide, make(m, header={"exp": b"\x04\x1a\x00\x00\xff\xff"}), m)
+    yield malformed("long-time-early-privacy", "iat with four bytes where two do, rightly signed.", wide, make(PRIVATE, header={"iat": b"\x06\x1a\x00\x00\xff\xff"}), PRIVATE)
+    yield malformed("milliseconds-1000-privacy", "1,000 milliseconds, rightly signed.", "4", make(PRIVATE, header={"milliseconds": b"\x42\x03\xe8"}), PRIVATE)
     yield malformed("long-negative", "The postseal label with eight bytes where four do.", wide, make(PLAIN, header={"postseal": head(1, 65_536, 8) + b"\x87"}))
     yield malformed("long-text-length", "The sender's length is not in its shortest form.", wide, make(PLAIN, header={"iss": b"\x01" + head(3, 11, 1) + b"billing-api"}))
     yield malformed("long-map-length", "The header's size is not in its shortest form.", wide, make(PLAIN, header={"map": head(5, 4, 1)}))
@@ -994,6 +999,10 @@ def forged_signatures(vector: Any) -> Iterator[Vector]:
         yield vector(f"{kind}-hmac-with-p256-public-key", "Algorithm confusion: the same with the P-256 key.", 6, make(confused), replace(m, key=ES256))
         crossed = replace(m, key=replace(ES256, key_id="ed-1"))
         yield vector(f"{kind}-es256-for-eddsa", "Algorithm confusion: ES256 under the kid of an Ed25519 key.", 6, make(crossed), replace(m, key=EDDSA))
+        says = {"alg": b"\x01\x26"}
+        ed = replace(m, key=EDDSA)
+        other = make(ed, outer=says) if m.hides else make(ed, header=says)
+        yield vector(f"{kind}-eddsa-says-es256", "Algorithm confusion: signed by the right Ed25519 key, under a header that says ES256.", 6, other, ed)
         es = make(replace(m, key=ES256))
         zero = es.envelope[:-64] + bytes(64)
         yield vector(f"{kind}-es256-zero", "An ECDSA signature of zeros.", 6, zero, replace(m, key=ES256))
