@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 HMAC_256, EDDSA, ES256 = 5, -8, -7
@@ -167,7 +168,9 @@ def _text(value: Any, low: int, high: int, *, name: bool = False) -> str:
 
 
 def _list(value: Any, low: int, high: int) -> list[Any]:
-    _need(isinstance(value, (list, tuple)) and low <= len(value) <= high, "array")  # cbor2: tuples within tags
+    _need(
+        isinstance(value, (list, tuple)) and low <= len(value) <= high, "array"
+    )  # cbor2: tuples within tags
     return list(value)
 
 
@@ -228,7 +231,10 @@ def _inner(tag: Any, protection: int) -> Inner:
     _need(_whole(fixed[0], 0, 2**64) == 1, "version")
     said = _whole(fixed[1], 1, 3)
     # Confidentiality and privacy share the form; privacy without its signature is for section 8 to refuse.
-    _need(said == protection or (protection == CONFIDENTIALITY and said == PRIVACY), "protection of another form")
+    _need(
+        said == protection or (protection == CONFIDENTIALITY and said == PRIVACY),
+        "protection of another form",
+    )
     names = tuple(_text(name, 1, 255) for name in _list(fixed[5], 0, 64))
     ordered = sorted({name.encode() for name in names})
     _need([name.encode() for name in names] == ordered, "bound names in order, none twice")
@@ -284,7 +290,9 @@ def external_aad(
     content_encoding: str | None, ordering_key: bytes | None, bound: list[tuple[str, list[Any]]]
 ) -> bytes:
     """The canonical context of section 5.2."""
-    return cbor2.dumps(["postseal v1", content_encoding, ordering_key, [[name, values] for name, values in bound]])
+    return cbor2.dumps(
+        ["postseal v1", content_encoding, ordering_key, [[name, values] for name, values in bound]]
+    )
 
 
 def hkdf(secret: bytes, info: bytes, length: int) -> bytes:
@@ -322,9 +330,9 @@ def deduplication_id(secret: bytes, destination: str, body: bytes) -> str:
 def _verify(key: VerifyingKey, signed: bytes, seal: bytes, inner: Inner) -> None:
     try:
         if key.alg == HMAC_256:
-            derived = hmac_key(key.secret, inner.sender, inner.destination)
-            if not hmac.compare_digest(hmac.new(derived, signed, hashlib.sha256).digest(), seal):
-                raise InvalidSignature
+            mac = HMAC(hmac_key(key.secret, inner.sender, inner.destination), hashes.SHA256())
+            mac.update(signed)
+            mac.verify(seal)
             return
         public = serialization.load_der_public_key(key.public)
         if key.alg == EDDSA:

@@ -29,7 +29,14 @@ SECRET = bytes(range(32))
 ED25519 = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
 P256 = ec.derive_private_key(12345, ec.SECP256R1())
 NOW = 1_790_847_015_123
-FORMS = ("confidentiality", "privacy-hmac", "privacy-ed25519", "privacy-es256", "integrity-hmac", "integrity-es256")
+FORMS = (
+    "confidentiality",
+    "privacy-hmac",
+    "privacy-ed25519",
+    "privacy-es256",
+    "integrity-hmac",
+    "integrity-es256",
+)
 
 
 class Clock:
@@ -110,7 +117,14 @@ class Party:
     """A sealer, with its clock and what it told of."""
 
     def __init__(
-        self, policies: Policy | Iterable[Policy], *, sender: str = SENDER, keys: Any = None, rings: Any = None, clock: Clock | None = None, **options: Any
+        self,
+        policies: Policy | Iterable[Policy],
+        *,
+        sender: str = SENDER,
+        keys: Any = None,
+        rings: Any = None,
+        clock: Clock | None = None,
+        **options: Any,
     ) -> None:
         self.clock = clock or Clock()
         self.events: list[AuditEvent] = []

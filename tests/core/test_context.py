@@ -127,12 +127,26 @@ def test_names_are_plain_by_the_same_rule_whether_ascii_or_not(name):
     assert is_plain(name) == plain
 
 
-@pytest.mark.parametrize("name", ["kafka:orders", "rabbitmq:shop/orders.#", "x:y", "servicebus:" + "d" * 501, "sqs:größe"])
+@pytest.mark.parametrize(
+    "name", ["kafka:orders", "rabbitmq:shop/orders.#", "x:y", "servicebus:" + "d" * 501, "sqs:größe"]
+)
 def test_destinations_are_scheme_and_name(name):
     assert check_destination(name) == name
 
 
-@pytest.mark.parametrize("name", ["orders", "kafka:", ":orders", "Kafka:orders", "k8s:x", "a" * 17 + ":x", "servicebus:" + "d" * 502, "ä:x"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "orders",
+        "kafka:",
+        ":orders",
+        "Kafka:orders",
+        "k8s:x",
+        "a" * 17 + ":x",
+        "servicebus:" + "d" * 502,
+        "ä:x",
+    ],
+)
 def test_other_destinations_are_refused(name):
     with pytest.raises(ConfigError):
         check_destination(name)

@@ -45,12 +45,19 @@ def test_a_refusal_survives_a_worker_process():
 
 def test_a_missing_extra_names_what_to_install():
     error = MissingExtraError.naming("kafka", "postseal.kafka", ImportError("no", name="confluent_kafka"))
-    assert str(error) == "postseal.kafka needs confluent_kafka, which is not installed: pip install 'postseal[kafka]'"
+    assert (
+        str(error)
+        == "postseal.kafka needs confluent_kafka, which is not installed: pip install 'postseal[kafka]'"
+    )
 
 
 @pytest.mark.parametrize(
     ("word", "text"),
-    [("privcy", "; did you mean 'privacy'?"), ("xyz", "; there are: 'integrity', 'privacy'"), ("", "; there are: 'integrity', 'privacy'")],
+    [
+        ("privcy", "; did you mean 'privacy'?"),
+        ("xyz", "; there are: 'integrity', 'privacy'"),
+        ("", "; there are: 'integrity', 'privacy'"),
+    ],
 )
 def test_the_nearest_word_is_named_or_all_of_them(word, text):
     assert nearest(word, ["privacy", "integrity"]) == text
@@ -65,4 +72,6 @@ def test_the_words_of_verdicts_are_those_of_the_spec():
 
     spec = (Path(__file__).parents[2] / "core" / "SPEC.md").read_text("utf-8")
     section = spec.split("### 10.4")[1].split("\n## ")[0]
-    assert {f"`{verdict.value}`" for verdict in Verdict} == set(__import__("re").findall(r"`[a-z-]+`", section))
+    assert {f"`{verdict.value}`" for verdict in Verdict} == set(
+        __import__("re").findall(r"`[a-z-]+`", section)
+    )

@@ -27,7 +27,9 @@ PRIVATE_ALGORITHMS = (-65537, -65538, 7777)
 def _private_wrapping_algorithms():
     """Tell pycose of our private numbers; it does not pass over recipients that it does not know."""
     for number in PRIVATE_ALGORITHMS:
-        wrapping = type(f"Private{-number}", (CoseAlgorithm,), {"identifier": number, "fullname": f"PRIVATE_{number}"})
+        wrapping = type(
+            f"Private{-number}", (CoseAlgorithm,), {"identifier": number, "fullname": f"PRIVATE_{number}"}
+        )
         CoseAlgorithm.register_attribute()(wrapping)
         CoseRecipient.record_rc([wrapping])(KeyWrap)
 

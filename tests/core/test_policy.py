@@ -131,7 +131,11 @@ def _named(name, *patterns, accept_from=()):
 @pytest.mark.parametrize(
     ("pattern", "matching", "other"),
     [
-        ("kafka:orders", ["kafka:orders"], ["kafka:orders2", "kafka:order", "kafka:Orders", "sqs:orders", "kafka:orders "]),
+        (
+            "kafka:orders",
+            ["kafka:orders"],
+            ["kafka:orders2", "kafka:order", "kafka:Orders", "sqs:orders", "kafka:orders "],
+        ),
         ("sqs:orders*", ["sqs:orders", "sqs:orders-eu", "sqs:orders.fifo"], ["sqs:order", "kafka:orders"]),
         ("sqs:*-orders", ["sqs:eu-orders", "sqs:-orders"], ["sqs:orders", "sqs:eu-orders-2"]),
         ("kafka:*", ["kafka:a", "kafka:a.b", "kafka:a/b"], ["sqs:a"]),
@@ -139,13 +143,33 @@ def _named(name, *patterns, accept_from=()):
         ("kafka:a#b", ["kafka:a#b"], ["kafka:ab", "kafka:a.b"]),
         ("kafka:(a+)+", ["kafka:(a+)+"], ["kafka:aa"]),
         ("servicebus:orders/*", ["servicebus:orders/eu"], ["servicebus:orders"]),
-        ("rabbitmq:shop/orders.new", ["rabbitmq:shop/orders.new"], ["rabbitmq:shop/orders", "rabbitmq:shop2/orders.new"]),
-        ("rabbitmq:shop/orders.*", ["rabbitmq:shop/orders.new"], ["rabbitmq:shop/orders", "rabbitmq:shop/orders.new.eu"]),
+        (
+            "rabbitmq:shop/orders.new",
+            ["rabbitmq:shop/orders.new"],
+            ["rabbitmq:shop/orders", "rabbitmq:shop2/orders.new"],
+        ),
+        (
+            "rabbitmq:shop/orders.*",
+            ["rabbitmq:shop/orders.new"],
+            ["rabbitmq:shop/orders", "rabbitmq:shop/orders.new.eu"],
+        ),
         ("rabbitmq:shop/*.new", ["rabbitmq:shop/orders.new"], ["rabbitmq:shop/new", "rabbitmq:shop/a.b.new"]),
         ("rabbitmq:shop/*", ["rabbitmq:shop/orders", "rabbitmq:shop/"], ["rabbitmq:shop/orders.new"]),
-        ("rabbitmq:shop/orders.#", ["rabbitmq:shop/orders", "rabbitmq:shop/orders.a", "rabbitmq:shop/orders.a.b"], ["rabbitmq:shop/orders2"]),
-        ("rabbitmq:shop/#.new", ["rabbitmq:shop/new", "rabbitmq:shop/a.new", "rabbitmq:shop/a.b.new"], ["rabbitmq:shop/anew"]),
-        ("rabbitmq:shop/a.#.z", ["rabbitmq:shop/a.z", "rabbitmq:shop/a.b.z", "rabbitmq:shop/a.b.c.z"], ["rabbitmq:shop/az", "rabbitmq:shop/a"]),
+        (
+            "rabbitmq:shop/orders.#",
+            ["rabbitmq:shop/orders", "rabbitmq:shop/orders.a", "rabbitmq:shop/orders.a.b"],
+            ["rabbitmq:shop/orders2"],
+        ),
+        (
+            "rabbitmq:shop/#.new",
+            ["rabbitmq:shop/new", "rabbitmq:shop/a.new", "rabbitmq:shop/a.b.new"],
+            ["rabbitmq:shop/anew"],
+        ),
+        (
+            "rabbitmq:shop/a.#.z",
+            ["rabbitmq:shop/a.z", "rabbitmq:shop/a.b.z", "rabbitmq:shop/a.b.c.z"],
+            ["rabbitmq:shop/az", "rabbitmq:shop/a"],
+        ),
         ("rabbitmq:shop/#", ["rabbitmq:shop/", "rabbitmq:shop/a", "rabbitmq:shop/a.b"], ["rabbitmq:shop2/a"]),
         ("rabbitmq:shop/#.#", ["rabbitmq:shop/a", "rabbitmq:shop/a.b"], []),
         ("rabbitmq:shop/#.#.a", ["rabbitmq:shop/a", "rabbitmq:shop/b.a"], ["rabbitmq:shop/ba"]),
@@ -163,7 +187,10 @@ def test_patterns_match_as_their_broker_would(pattern, matching, other):
             policies.find(destination)
 
 
-@given(st.lists(st.sampled_from(["a", "b", "*", "#"]), min_size=1, max_size=5), st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=5))
+@given(
+    st.lists(st.sampled_from(["a", "b", "*", "#"]), min_size=1, max_size=5),
+    st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=5),
+)
 def test_routing_keys_match_as_amqp_says(pattern, key):
     """Against a matcher that says it word by word. Source: AMQP 0-9-1, topic exchange."""
 
@@ -183,7 +210,12 @@ def test_routing_keys_match_as_amqp_says(pattern, key):
 
 
 def test_the_most_specific_pattern_wins_in_any_order():
-    policies = [_named("all", "kafka:*"), _named("orders", "kafka:orders*"), _named("eu", "kafka:orders-eu*"), _named("one", "kafka:orders-eu-1")]
+    policies = [
+        _named("all", "kafka:*"),
+        _named("orders", "kafka:orders*"),
+        _named("eu", "kafka:orders-eu*"),
+        _named("one", "kafka:orders-eu-1"),
+    ]
     for order in (policies, policies[::-1]):
         found = Policies(order)
         assert found.find("kafka:orders-eu-1").name == "one"
@@ -193,7 +225,10 @@ def test_the_most_specific_pattern_wins_in_any_order():
 
 
 def test_an_exact_name_wins_over_a_longer_pattern():
-    assert Policies([_named("star", "kafka:o*rders*"), _named("one", "kafka:orders")]).find("kafka:orders").name == "one"
+    assert (
+        Policies([_named("star", "kafka:o*rders*"), _named("one", "kafka:orders")]).find("kafka:orders").name
+        == "one"
+    )
 
 
 def test_a_destination_without_a_policy_is_refused_and_the_nearest_is_named():
@@ -207,7 +242,10 @@ def test_a_destination_without_a_policy_is_refused_and_the_nearest_is_named():
         [_named("a", "kafka:x"), _named("a", "kafka:y")],
         [_named("a", "kafka:x"), _named("b", "kafka:x")],
         [_named("a", "kafka:x", accept_from=["kafka:dlq"]), _named("b", "kafka:dlq")],
-        [_named("a", "kafka:x", accept_from=["kafka:dlq"]), _named("b", "kafka:y", accept_from=["kafka:dlq"])],
+        [
+            _named("a", "kafka:x", accept_from=["kafka:dlq"]),
+            _named("b", "kafka:y", accept_from=["kafka:dlq"]),
+        ],
         [_named("a", "kafka:x", accept_from=["kafka:x"])],
         ["kafka:x"],
     ],
@@ -235,7 +273,10 @@ def test_messages_may_lie_where_the_policy_accepts_them_and_nowhere_else():
 
 @pytest.mark.parametrize(
     ("pattern", "destination"),
-    [("kafka:" + "*a" * 20 + "*z", "kafka:" + "a" * 500), ("rabbitmq:x/" + "#.a." * 20 + "#.z", "rabbitmq:x/" + ".".join("a" * 250))],
+    [
+        ("kafka:" + "*a" * 20 + "*z", "kafka:" + "a" * 500),
+        ("rabbitmq:x/" + "#.a." * 20 + "#.z", "rabbitmq:x/" + ".".join("a" * 250)),
+    ],
 )
 def test_no_destination_can_make_a_pattern_cost_the_age_of_the_universe(pattern, destination):
     """Destinations come from messages, too, before anything in them was authenticated."""

@@ -47,7 +47,9 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ENCRYPTING = [form for form in FORMS if not form.startswith("integrity")]
 SIGNED = [form for form in FORMS if form != "confidentiality"]
 texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=8)
-header_values = st.one_of(texts, st.binary(max_size=8), st.integers(-(2**63), 2**64 - 1), st.booleans(), st.none())
+header_values = st.one_of(
+    texts, st.binary(max_size=8), st.integers(-(2**63), 2**64 - 1), st.booleans(), st.none()
+)
 
 
 def refusal(call):
@@ -74,14 +76,19 @@ def both(request):
     ordering_key=st.none() | st.binary(max_size=8),
     expires_in=st.none() | st.integers(1, 10**8),
 )
-def test_open_inverts_seal(both, body, headers, content_type, content_encoding, ordering_key, expires_in):
+def test_open_inverts_seal(  # noqa: PLR0917 - whatever can vary
+    both, body, headers, content_type, content_encoding, ordering_key, expires_in
+):
     """A1: for any body, headers, content type and encoding, ordering key and expiry, in every form, cold and warm."""
     if body[:1] in (b"\xd8", b"\xd1", b"\xd2"):
         body = b"x" + body
     expires = None if expires_in is None else datetime.fromtimestamp(NOW // 1000 + expires_in, UTC)
     beside = {"headers": headers, "content_encoding": content_encoding, "ordering_key": ordering_key}
     envelope = both.seal(body, destination=HERE, content_type=content_type, expires_at=expires, **beside)
-    for opened in (both.open(envelope, destination=HERE, **beside), both.open(envelope, destination=HERE, **beside)):
+    for opened in (
+        both.open(envelope, destination=HERE, **beside),
+        both.open(envelope, destination=HERE, **beside),
+    ):
         assert opened.body == body
         assert (opened.sender, opened.destination, opened.policy) == (SENDER, HERE, "orders")
         assert (opened.content_type, opened.expires_at) == (content_type, expires)
@@ -104,7 +111,14 @@ def test_bodies_of_every_size_of_head_come_back(form, size):
 
 @pytest.mark.parametrize(
     ("form", "origin"),
-    [("confidentiality", Origin.NONE), ("privacy-hmac", Origin.GROUP), ("integrity-hmac", Origin.GROUP), ("privacy-ed25519", Origin.SENDER), ("privacy-es256", Origin.SENDER), ("integrity-es256", Origin.SENDER)],
+    [
+        ("confidentiality", Origin.NONE),
+        ("privacy-hmac", Origin.GROUP),
+        ("integrity-hmac", Origin.GROUP),
+        ("privacy-ed25519", Origin.SENDER),
+        ("privacy-es256", Origin.SENDER),
+        ("integrity-es256", Origin.SENDER),
+    ],
 )
 def test_an_opened_message_says_what_it_proves_of_its_sender(form, origin):
     """D9: group origin and sender origin are never confused, and encryption alone proves neither."""
@@ -170,14 +184,16 @@ def test_the_awaitable_twins_do_the_same(form):
             opened = await one.sealer.aopen(sealed, destination=HERE, **beside)
             assert (opened.body, opened.content_type) == (BODY, "x")
             assert one.open(sealed, destination=HERE, **beside).body == BODY
-            assert (await one.sealer.aopen(one.seal(BODY, destination=HERE, **beside), destination=HERE, **beside)).body == BODY
+            assert (
+                await one.sealer.aopen(one.seal(BODY, destination=HERE, **beside), destination=HERE, **beside)
+            ).body == BODY
             with pytest.raises(Refused):
                 await one.sealer.aopen(sealed, destination=HERE)
         assert await one.sealer.aseal(sealed, destination=HERE, **beside) == sealed
 
     asyncio.run(run())
     assert [event.verdict for event in one.events] == [Verdict.FORGED] * 2
-    if form != "privacy-es256" and form != "integrity-es256":  # random signatures
+    if not form.endswith("es256"):  # random signatures
         data_keys = CountedKeys(keys)
         made = data_keys.generate
         from postseal.core import KeyContext
@@ -239,7 +255,9 @@ def mutations(data, envelope, other):
     for _ in range(data.draw(st.integers(1, 2))):
         at = data.draw(st.integers(0, len(envelope) - 1))
         size = data.draw(st.integers(0, 40))
-        put = data.draw(st.binary(max_size=5) | st.just(other[at : at + size]) | st.just(envelope[at : at + size] * 2))
+        put = data.draw(
+            st.binary(max_size=5) | st.just(other[at : at + size]) | st.just(envelope[at : at + size] * 2)
+        )
         envelope = envelope[:at] + put + envelope[at + size :]
     return envelope
 
@@ -250,8 +268,15 @@ def differential(request):
     made = policy(request.param, bind_headers=["a"], max_message_age=60)
     keys = CountedKeys()
     learns, plods, cold = (Party(made, keys=keys) for _ in range(3))
-    options = [{}, {"content_type": "text/plain"}, {"expires_at": datetime.fromtimestamp(NOW // 1000 + 30, UTC)}]
-    envelopes = [learns.seal(BODY + bytes([i]), destination=HERE, headers={"a": "1"}, **more) for i, more in enumerate(options * 2)]
+    options = [
+        {},
+        {"content_type": "text/plain"},
+        {"expires_at": datetime.fromtimestamp(NOW // 1000 + 30, UTC)},
+    ]
+    envelopes = [
+        learns.seal(BODY + bytes([i]), destination=HERE, headers={"a": "1"}, **more)
+        for i, more in enumerate(options * 2)
+    ]
     return learns, plods, cold, envelopes
 
 
@@ -261,7 +286,15 @@ def outcome(one, envelope, headers):
         opened = one.open(envelope, destination=HERE, headers=headers)
     except Refused as refused:
         return refused.verdict
-    return opened.body, opened.message_id, opened.sent_at, opened.expires_at, opened.content_type, opened.sender, opened.origin
+    return (
+        opened.body,
+        opened.message_id,
+        opened.sent_at,
+        opened.expires_at,
+        opened.content_type,
+        opened.sender,
+        opened.origin,
+    )
 
 
 @given(st.data())
@@ -272,7 +305,11 @@ def test_the_short_way_does_what_the_whole_way_does(differential, data):
         learns.open(envelope, destination=HERE, headers={"a": "1"})
     plods.open(envelopes[0], destination=HERE, headers={"a": "1"})
     envelope = data.draw(st.sampled_from(envelopes))
-    changed = mutations(data, envelope, data.draw(st.sampled_from(envelopes))) if data.draw(st.booleans()) else envelope
+    changed = (
+        mutations(data, envelope, data.draw(st.sampled_from(envelopes)))
+        if data.draw(st.booleans())
+        else envelope
+    )
     headers = data.draw(st.sampled_from([{"a": "1"}, {"a": "2"}, None]))
     shift = data.draw(st.sampled_from([0, 0, 29_999, 31_000, 61_000, -299_000]))
     for one in (learns, plods, cold):
@@ -288,7 +325,8 @@ def test_the_short_way_does_what_the_whole_way_does(differential, data):
         assert learns.policies[0].protection == "confidentiality"
         kept = len(envelope) - len(decode(envelope).recipients_bytes)
         assert changed[:kept] == envelope[:kept]
-        assert whole[0] in {BODY + bytes([i]) for i in range(6)}
+        assert isinstance(first, Verdict)
+        assert isinstance(whole, Verdict) or whole[0] in {BODY + bytes([i]) for i in range(6)}
 
 
 @pytest.mark.parametrize("form", ["privacy-hmac", "privacy-ed25519"])
@@ -303,7 +341,11 @@ def test_a_forged_hole_out_of_range_has_one_verdict_whichever_way(form):
     assert refusal(lambda: one.open(changed, destination=HERE)) is cold is Verdict.MALFORMED
 
 
-@given(st.binary(max_size=300) | st.binary(max_size=300).map(b"\xd8\x60\x84\x58".__add__) | st.binary(max_size=300).map(b"\xd1\x84\x49\xa3\x01\x05".__add__))
+@given(
+    st.binary(max_size=300)
+    | st.binary(max_size=300).map(b"\xd8\x60\x84\x58".__add__)
+    | st.binary(max_size=300).map(b"\xd1\x84\x49\xa3\x01\x05".__add__)
+)
 def test_any_bytes_are_refused_and_nothing_else_is_raised(data):
     """E5: `open` gives a message or a refusal, whatever it is given."""
     for one in _ANYTHING:
@@ -322,7 +364,10 @@ def test_a_received_header_without_a_canonical_form_is_a_refusal_and_no_other_ex
     for _ in range(2):
         assert refusal(lambda: one.open(envelope, destination=HERE, headers={"a": wrong})) is Verdict.FORGED
         one.open(envelope, destination=HERE, headers={"a": "1"})
-    assert refusal(lambda: one.open(envelope, destination=HERE, headers={"a": "1"}, content_encoding="\ud800")) is Verdict.FORGED
+    assert (
+        refusal(lambda: one.open(envelope, destination=HERE, headers={"a": "1"}, content_encoding="\ud800"))
+        is Verdict.FORGED
+    )
     with pytest.raises(TypeError):
         one.seal(BODY, destination=HERE, headers={"a": wrong})
 
@@ -337,11 +382,22 @@ def test_unknown_key_wrong_sender_and_wrong_destination_are_told_apart(form):
     kind = form.partition("-")[2]
     stranger = KeyRing([HmacKey("hmac-9", SECRET)])
     unknown = Party(policy(form.replace(kind, "hmac")), rings={"hmac": stranger})
-    assert refusal(lambda: consumer.open(unknown.seal(BODY, destination=HERE), destination=HERE)) is Verdict.UNKNOWN_KEY
+    assert (
+        refusal(lambda: consumer.open(unknown.seal(BODY, destination=HERE), destination=HERE))
+        is Verdict.UNKNOWN_KEY
+    )
     wrong = Party(policy(form), sender="shop-web", rings={kind: ring(kind, senders=["shop-web"])})
-    assert refusal(lambda: consumer.open(wrong.seal(BODY, destination=HERE), destination=HERE)) is Verdict.UNKNOWN_SENDER
-    outsider = Party(policy(form, senders=["mallory"]), sender="mallory", rings={kind: ring(kind, senders=["mallory"])})
-    assert refusal(lambda: consumer.open(outsider.seal(BODY, destination=HERE), destination=HERE)) is Verdict.UNKNOWN_SENDER
+    assert (
+        refusal(lambda: consumer.open(wrong.seal(BODY, destination=HERE), destination=HERE))
+        is Verdict.UNKNOWN_SENDER
+    )
+    outsider = Party(
+        policy(form, senders=["mallory"]), sender="mallory", rings={kind: ring(kind, senders=["mallory"])}
+    )
+    assert (
+        refusal(lambda: consumer.open(outsider.seal(BODY, destination=HERE), destination=HERE))
+        is Verdict.UNKNOWN_SENDER
+    )
     elsewhere = consumer.seal(BODY, destination="kafka:refunds")
     assert refusal(lambda: consumer.open(elsewhere, destination=HERE)) is Verdict.WRONG_DESTINATION
     assert consumer.open(elsewhere, destination="kafka:refunds").body == BODY
@@ -349,7 +405,9 @@ def test_unknown_key_wrong_sender_and_wrong_destination_are_told_apart(form):
 
 
 def test_a_sender_that_the_policy_does_not_name_cannot_seal():
-    with pytest.raises(ConfigError, match="'biling-api' is not among the senders; did you mean 'billing-api'"):
+    with pytest.raises(
+        ConfigError, match="'biling-api' is not among the senders; did you mean 'billing-api'"
+    ):
         Party(policy("privacy-hmac"), sender="biling-api").seal(BODY, destination=HERE)
 
 
@@ -391,17 +449,31 @@ def test_old_expired_and_future_messages_are_refused(form, warm):
     ahead = Party(one.policies, clock=Clock(NOW + 5001), keys=one.keys)
     if warm:
         early.open(early.seal(BODY, destination=HERE), destination=HERE)
-        early.open(Party(one.policies, clock=Clock(NOW + 5000), keys=one.keys).seal(BODY, destination=HERE), destination=HERE)
+        early.open(
+            Party(one.policies, clock=Clock(NOW + 5000), keys=one.keys).seal(BODY, destination=HERE),
+            destination=HERE,
+        )
     assert refusal(lambda: early.open(ahead.seal(BODY, destination=HERE), destination=HERE)) is Verdict.FUTURE
 
 
 @pytest.mark.parametrize(
     ("when", "words"),
-    [(datetime(2027, 1, 1), "time zone"), (datetime(1970, 1, 1, 1, tzinfo=UTC), "1970-01-02"), (datetime(2200, 1, 1, tzinfo=UTC), "2106-02-07")],  # noqa: DTZ001 - the fault itself
+    [
+        (datetime(2027, 1, 1), "time zone"),  # noqa: DTZ001 - the fault itself
+        (datetime(1970, 1, 1, 1, tzinfo=UTC), "1970-01-02"),
+        (datetime(2200, 1, 1, tzinfo=UTC), "2106-02-07"),
+    ],
 )
 def test_an_expiry_that_no_header_can_carry_is_a_config_error(when, words):
     with pytest.raises(ConfigError, match=words):
         party().seal(BODY, destination=HERE, expires_at=when)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("ms", [0, 65_535_999, 2**32 * 1000])
+def test_a_machine_without_the_time_seals_nothing_that_nobody_could_open(form, ms):
+    with pytest.raises(ConfigError, match="clock"):
+        Party(policy(form), clock=Clock(ms)).seal(BODY, destination=HERE)
 
 
 def test_an_expiry_of_another_time_zone_is_the_same_moment():
@@ -415,11 +487,19 @@ def test_a_retired_key_stops_to_verify_on_its_date_on_the_short_way_too():
     until = datetime.fromtimestamp(NOW / 1000 + 60, UTC)
     old = HmacKey("old", SECRET, state="retired", retired_until=until)
     producer = Party(policy("privacy-hmac"), rings={"hmac": KeyRing([HmacKey("old", SECRET)])}, clock=clock)
-    consumer = Party(policy("privacy-hmac"), rings={"hmac": KeyRing([old], clock=clock.seconds)}, clock=clock, keys=producer.keys)
+    consumer = Party(
+        policy("privacy-hmac"),
+        rings={"hmac": KeyRing([old], clock=clock.seconds)},
+        clock=clock,
+        keys=producer.keys,
+    )
     for _ in range(3):
         consumer.open(producer.seal(BODY, destination=HERE), destination=HERE)
     clock.ms = NOW + 60_000
-    assert refusal(lambda: consumer.open(producer.seal(BODY, destination=HERE), destination=HERE)) is Verdict.UNKNOWN_KEY
+    assert (
+        refusal(lambda: consumer.open(producer.seal(BODY, destination=HERE), destination=HERE))
+        is Verdict.UNKNOWN_KEY
+    )
 
 
 # --- verify
@@ -464,7 +544,14 @@ def test_off_and_observe_seal_nothing_and_hand_on_clear_text(mode):
     assert one.seal(BODY, destination=HERE) == BODY
     assert asyncio.run(one.sealer.aseal(BODY, destination=HERE)) == BODY
     opened = one.open(BODY, destination=HERE)
-    assert (opened.body, opened.verdict, opened.origin, opened.sender, opened.sent_at, opened.message_id) == (BODY, Verdict.CLEAR, Origin.NONE, None, None, None)
+    assert (opened.body, opened.verdict, opened.origin, opened.sender, opened.sent_at, opened.message_id) == (
+        BODY,
+        Verdict.CLEAR,
+        Origin.NONE,
+        None,
+        None,
+        None,
+    )
     assert [event.verdict for event in one.events] == ([] if mode == "off" else [Verdict.CLEAR])
     assert one.keys.generated == 0
 
@@ -483,7 +570,11 @@ def test_what_is_sealed_is_opened_or_refused_in_every_mode_but_off(mode):
     envelope = sealing.seal(BODY, destination=HERE)
     assert one.open(envelope, destination=HERE).body == BODY
     assert refusal(lambda: one.open(envelope[:-1], destination=HERE)) is Verdict.MALFORMED
-    assert refusal(lambda: one.open(envelope[:40] + b"\x00" + envelope[41:], destination=HERE)) in {Verdict.FORGED, Verdict.MALFORMED, Verdict.DOWNGRADE}
+    assert refusal(lambda: one.open(envelope[:40] + b"\x00" + envelope[41:], destination=HERE)) in {
+        Verdict.FORGED,
+        Verdict.MALFORMED,
+        Verdict.DOWNGRADE,
+    }
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -566,14 +657,21 @@ def test_an_envelope_for_another_destination_is_refused_at_sealing():
 @pytest.mark.parametrize("form", ENCRYPTING)
 @pytest.mark.parametrize(
     ("fault", "verdict"),
-    [(KeyRefused("disabled"), Verdict.UNKNOWN_KEY), (NotMine("not mine"), Verdict.UNKNOWN_KEY), (KeyBroken("changed"), Verdict.FORGED)],
+    [
+        (KeyRefused("disabled"), Verdict.UNKNOWN_KEY),
+        (NotMine("not mine"), Verdict.UNKNOWN_KEY),
+        (KeyBroken("changed"), Verdict.FORGED),
+    ],
     ids=["refused", "not-mine", "broken"],
 )
 def test_what_a_key_service_says_becomes_a_verdict_and_one_event(form, fault, verdict):
     producer, consumer = party(form), party(form)
     envelope = producer.seal(BODY, destination=HERE)
     consumer.keys.fail = fault
-    for call in (lambda: consumer.open(envelope, destination=HERE), lambda: asyncio.run(consumer.sealer.aopen(envelope, destination=HERE))):
+    for call in (
+        lambda: consumer.open(envelope, destination=HERE),
+        lambda: asyncio.run(consumer.sealer.aopen(envelope, destination=HERE)),
+    ):
         with pytest.raises(Refused) as refused:
             call()
         assert refused.value.verdict is verdict
@@ -656,14 +754,23 @@ def test_a_sealer_that_cannot_work_is_not_made(options, words):
 
 
 def test_a_signer_that_is_no_ring_is_named():
-    with pytest.raises(ConfigError, match="'hmac'.*KeyRing"):
-        Sealer(sender=SENDER, policies=[policy("privacy-hmac")], keys={"main": local_keys()}, signers={"hmac": HmacKey("k", SECRET)})
+    with pytest.raises(ConfigError, match=r"'hmac'.*KeyRing"):
+        Sealer(
+            sender=SENDER,
+            policies=[policy("privacy-hmac")],
+            keys={"main": local_keys()},
+            signers={"hmac": HmacKey("k", SECRET)},
+        )
 
 
 @pytest.mark.parametrize("destination", ["kafka:unknown", "orders", "", "KAFKA:orders"])
 def test_a_destination_without_a_policy_is_refused_in_both_directions(destination):
     one = party()
-    for call in (lambda: one.seal(BODY, destination=destination), lambda: one.open(BODY, destination=destination), lambda: one.sealer.policy_for(destination)):
+    for call in (
+        lambda: one.seal(BODY, destination=destination),
+        lambda: one.open(BODY, destination=destination),
+        lambda: one.sealer.policy_for(destination),
+    ):
         with pytest.raises(ConfigError):
             call()
 

@@ -113,12 +113,23 @@ def test_keys_show_no_secret_and_do_not_travel(key):
         (lambda: HmacKey("k", SECRET, state="retired", retired_until=datetime(2027, 1, 1)), "time zone"),  # noqa: DTZ001 - the fault itself
         (lambda: Ed25519Key("k", private_key=ED25519, senders=None), "must name its senders"),
         (lambda: Ed25519Key("k", senders=["a"]), "either a private key or a public key"),
-        (lambda: Ed25519Key("k", private_key=ED25519, public_key=ED25519.public_key(), senders=["a"]), "either"),
+        (
+            lambda: Ed25519Key("k", private_key=ED25519, public_key=ED25519.public_key(), senders=["a"]),
+            "either",
+        ),
         (lambda: Ed25519Key("k", public_key=P256.public_key(), senders=["a"]), "no Ed25519 key"),
         (lambda: Ed25519Key("k", private_key=P256, senders=["a"]), "no Ed25519 key"),
         (lambda: Es256Key("k", private_key=ED25519, senders=["a"]), "no P-256 key"),
-        (lambda: Es256Key("k", public_key=ec.generate_private_key(ec.SECP384R1()).public_key(), senders=["a"]), "no P-256 key"),
-        (lambda: Es256Key("k", private_key=rsa.generate_private_key(65537, 2048), senders=["a"]), "no P-256 key"),
+        (
+            lambda: Es256Key(
+                "k", public_key=ec.generate_private_key(ec.SECP384R1()).public_key(), senders=["a"]
+            ),
+            "no P-256 key",
+        ),
+        (
+            lambda: Es256Key("k", private_key=rsa.generate_private_key(65537, 2048), senders=["a"]),
+            "no P-256 key",
+        ),
         (lambda: KeyRing([]), "needs a key"),
         (lambda: KeyRing([HmacKey("k", SECRET), HmacKey("k", bytes(32))]), "two keys"),
     ],
@@ -180,7 +191,11 @@ def test_what_verifies_by_state_and_date(state, until, now, verifies):
 def test_an_unknown_key_and_a_known_key_of_another_sender_are_told_apart():
     """E3: unknown key; right key and wrong sender."""
     ring = KeyRing([HmacKey("k", SECRET, senders=["a"])])
-    for key_id, sender, verdict in ((b"K", "a", Verdict.UNKNOWN_KEY), (b"", "a", Verdict.UNKNOWN_KEY), (b"k", "b", Verdict.UNKNOWN_SENDER)):
+    for key_id, sender, verdict in (
+        (b"K", "a", Verdict.UNKNOWN_KEY),
+        (b"", "a", Verdict.UNKNOWN_KEY),
+        (b"k", "b", Verdict.UNKNOWN_SENDER),
+    ):
         with pytest.raises(Refused) as refused:
             ring.find(key_id, sender)
         assert refused.value.verdict is verdict
@@ -196,5 +211,3 @@ def test_deduplication_ids_are_equal_for_equal_bodies_and_no_others(one, other):
     assert of(one) == reference.deduplication_id(SECRET, "sqs:a.fifo", one)
     assert (of(one) == of(other)) == (one == other)
     assert of(one) != of(one, "sqs:b.fifo")
-
-

@@ -97,7 +97,9 @@ def test_opens_the_whole_way_and_the_short_way(name):
 @pytest.mark.parametrize("name", OPENING)
 def test_reference_opens_it_with_the_same_intermediate_values(name):
     vector = VECTORS[name]
-    result = reference.open_envelope(load.binary(vector, "envelope"), load.reference_opening(vector["opening"]))
+    result = reference.open_envelope(
+        load.binary(vector, "envelope"), load.reference_opening(vector["opening"])
+    )
     assert result.body == load.binary(vector["expect"], "body")
     told = {step: bytes.fromhex(value) for step, value in vector["intermediate"].items()}
     for step in told.keys() & result.intermediate.keys():
@@ -149,7 +151,10 @@ def test_reference_refuses_it_at_the_step_told(name):
     vector = VECTORS[name]
     with pytest.raises(reference.RefusedError) as refused:
         reference.open_envelope(load.binary(vector, "envelope"), load.reference_opening(vector["opening"]))
-    assert (refused.value.verdict, refused.value.step) == (vector["expect"]["verdict"], vector["expect"]["step"])
+    assert (refused.value.verdict, refused.value.step) == (
+        vector["expect"]["verdict"],
+        vector["expect"]["step"],
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in REFUSED if VECTORS[name]["expect"]["step"] == 2])

@@ -53,7 +53,9 @@ def headers(entries: Sequence[dict[str, Any]]) -> list[tuple[str, Any]]:
         "boolean": bool,
         "null": lambda _: None,
     }
-    return [(entry["name"], values[kind](entry[kind])) for entry in entries for kind in entry if kind != "name"]
+    return [
+        (entry["name"], values[kind](entry[kind])) for entry in entries for kind in entry if kind != "name"
+    ]
 
 
 def beside(part: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from postseal.core.signing import KeyRing, Sign
 from postseal.core.wire import (
     ENCRYPT_HEAD,
     MESSAGE_ID_SIZE,
+    TIME_MAX,
+    TIME_MIN,
     Algorithm,
     Header,
     Protection,
@@ -97,6 +99,7 @@ class Outgoing:
 
         It is kept with the key. What is constant is looked up once, here.
         """
+        self._now()  # complains now, if it must
         header = self._header(content_type, expires, nonce=bytes(NONCE_SIZE), commitment=key.key.commitment)
         template, tail = Template(header, UNBOUND), encode_recipients(key.recipients)
         pack, fixed, begin, end = template.pack, template.fixed, template.begin, template.end
@@ -156,7 +159,7 @@ class Outgoing:
             content_type: The media type of *body*.
             expires: Seconds since the epoch.
         """
-        now = self._clock() // 1_000_000
+        now = self._now()
         message_id = self._random(_NOISE)[NONCE_SIZE:]
         protected = self._header(
             content_type,
@@ -169,6 +172,19 @@ class Outgoing:
         payload = byte_head(len(body)) + body
         signature = self._sign_raw(to_be_signed_head(self._algorithm, protected) + external + payload)
         return b"".join((signed_head(self._algorithm, protected), payload, self._signature_head, signature))
+
+    def _now(self) -> int:
+        """Return milliseconds since the epoch.
+
+        Raises:
+            ConfigError: The clock is so wrong that no header can carry its time, and nobody could open the message.
+        """
+        now = self._clock() // 1_000_000
+        if not TIME_MIN <= now // 1000 <= TIME_MAX:
+            raise ConfigError(
+                "the clock of this machine is before 1970-01-02 or after 2106-02-07: nothing was sealed"
+            )
+        return now
 
     def _header(
         self,
