@@ -150,6 +150,22 @@ class OpeningConsumer(confluent_kafka.Consumer):
 
     def _accept_all(self, messages: list[Message]) -> list[Message]:
         """Open *messages* in place and store their offsets; return those to be handed on."""
+        try:
+            handed_on, last, stopped = self._open_all(messages)
+        except BaseException:
+            self._set_back(messages)
+            raise
+        for partition, message in last.items():
+            if self._troubles and partition not in stopped:
+                self._troubles.over(partition)
+            if self._stores:
+                self._store(message)
+        return handed_on
+
+    def _open_all(
+        self, messages: list[Message]
+    ) -> tuple[list[Message], dict[Partition, Message], set[Partition]]:
+        """Return what is to be handed on, the last message of each partition that was dealt with, and the partitions that were set back."""
         handed_on: list[Message] = []
         last: dict[Partition, Message] = {}
         stopped: set[Partition] = set()
@@ -159,7 +175,7 @@ class OpeningConsumer(confluent_kafka.Consumer):
                 continue
             partition = _partition(message)
             if partition in stopped:
-                continue  # it was set back, so this one comes again
+                continue  # it comes again
             try:
                 if self._open(message):
                     handed_on.append(message)
@@ -170,15 +186,7 @@ class OpeningConsumer(confluent_kafka.Consumer):
             except RefusedMessage as refused:
                 self._raise_later(refused, message)
                 stopped.add(partition)
-            except BaseException:
-                self._set_back(messages)
-                raise
-        for partition, message in last.items():
-            if self._troubles and partition not in stopped:
-                self._troubles.over(partition)
-            if self._stores:
-                self._store(message)
-        return handed_on
+        return handed_on, last, stopped
 
     # -- one message -----------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ the text that a producer gives becomes the UTF-8 that a consumer will get.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -25,7 +25,7 @@ __all__ = [
     "wire_headers",
 ]
 
-KafkaHeaders: TypeAlias = Mapping[str, str | bytes | None] | Iterable[tuple[str, str | bytes | None]]
+KafkaHeaders: TypeAlias = dict[str, str | bytes | None] | list[tuple[str, str | bytes | None]]
 """Headers as confluent-kafka takes them."""
 
 _SCHEME: Final = "kafka:"
@@ -116,16 +116,14 @@ def bound_headers(headers: KafkaHeaders | None, names: frozenset[str]) -> list[t
     """Return those of *headers* that are in *names*, with values as on the wire; equal names stay in order."""
     if headers is None:
         return []
-    pairs = headers.items() if isinstance(headers, Mapping) else headers
-    return [(name, wire_bytes(value)) for name, value in pairs if name in names]
+    return [(name, wire_bytes(value)) for name, value in _pairs(headers) if name in names]
 
 
 def wire_headers(headers: KafkaHeaders | None) -> list[tuple[str, bytes | None]] | None:
     """Return all of *headers* with values as on the wire; None where there are none."""
     if not headers:
         return None
-    pairs = headers.items() if isinstance(headers, Mapping) else headers
-    return [(name, wire_bytes(value)) for name, value in pairs]
+    return [(name, wire_bytes(value)) for name, value in _pairs(headers)]
 
 
 def quarantines(policy: Policy) -> bool:
@@ -154,11 +152,14 @@ def quarantine_headers(
 
     No detail: whoever forges messages may read the quarantine. What an earlier quarantine, or a forger, wrote under our names is replaced.
     """
-    pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
     return [
-        *((name, value) for name, value in pairs if name not in _OURS),
+        *((name, value) for name, value in _pairs(headers or []) if name not in _OURS),
         (_VERDICT, verdict.value.encode()),
         (_TOPIC, topic.encode()),
         (_PARTITION, b"%d" % partition),
         (_OFFSET, b"%d" % offset),
     ]
+
+
+def _pairs(headers: KafkaHeaders) -> Iterable[tuple[str, str | bytes | None]]:
+    return headers.items() if isinstance(headers, dict) else headers

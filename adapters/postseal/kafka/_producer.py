@@ -27,7 +27,7 @@ class SealingProducer(confluent_kafka.Producer):
         self._topics = Topics(sealer)
         self._sealer = sealer
 
-    def produce(
+    def produce(  # noqa: PLR0917 - the client's own signature
         self,
         topic: str,
         value: str | bytes | None = None,
@@ -140,7 +140,7 @@ class Producer(SealingProducer):
         super().__init__(*args, **config)
 
 
-class SerializingProducer(confluent_kafka.SerializingProducer[K, V], SealingProducer):
+class SerializingProducer(confluent_kafka.SerializingProducer[K, V], SealingProducer):  # pyright: ignore[reportIncompatibleMethodOverride] - produce has key before value here, as in the client
     """`confluent_kafka.SerializingProducer` that seals what its serializers made; here the key can be bound, too.
 
     Args:

@@ -9,7 +9,7 @@ import confluent_kafka
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, KafkaException, Message
 
 from postseal.core import ConfigError, Sealer, Verdict
-from postseal.kafka._message import quarantine_headers, quarantines, speaks_of_kafka
+from postseal.kafka._message import KafkaHeaders, quarantine_headers, quarantines, speaks_of_kafka
 from postseal.kafka._producer import SealingProducer
 
 __all__ = ["NotConfirmed", "Quarantine", "check_quarantine", "headers_of"]
@@ -19,7 +19,7 @@ _LONGEST_WAIT: Final = 10.0
 _SLICE: Final = 0.1
 
 
-class NotConfirmed(Exception):  # noqa: N818 - no error that leaves: the message is fetched again
+class NotConfirmed(Exception):
     """The quarantine did not confirm that it has the message, which is refused by *verdict*."""
 
     def __init__(self, text: str, verdict: Verdict) -> None:
@@ -48,13 +48,13 @@ def check_quarantine(sealer: Sealer, producer: Any) -> None:
         raise ConfigError(f"quarantine must be a confluent_kafka.Producer, not {type(producer).__name__}")
 
 
-def headers_of(message: Message) -> list[tuple[str, bytes | None]] | None:
+def headers_of(message: Message) -> KafkaHeaders | None:
     """Return the headers of a received *message*; none where a name is no UTF-8, which the client raises on.
 
     A forger can write such a name. Where the policy binds headers, the message is then refused like any other whose headers were changed.
     """
     try:
-        return message.headers()  # type: ignore[return-value]  # a received header's value is never text
+        return message.headers()
     except UnicodeDecodeError:
         return None
 

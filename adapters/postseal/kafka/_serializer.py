@@ -39,7 +39,7 @@ class SealingSerializer(Serializer):
         ConfigError: *inner* or *sealer* is none.
     """
 
-    __slots__ = ("_inner", "_sealer", "_topics")
+    __slots__ = ["_inner", "_sealer", "_topics"]
 
     def __init__(self, inner: Callable[..., bytes | None], sealer: Sealer) -> None:
         self._topics = Topics(sealer)
@@ -105,7 +105,7 @@ class OpeningDeserializer(Deserializer):
         ConfigError: *inner* or *sealer* is none.
     """
 
-    __slots__ = ("_inner", "_sealer", "_topics")
+    __slots__ = ["_inner", "_sealer", "_topics"]
 
     def __init__(self, inner: Callable[..., Any], sealer: Sealer) -> None:
         self._topics = Topics(sealer)
