@@ -55,6 +55,7 @@ class KafkaLine(Line):
             "group.id": f"group-{place}",
             "auto.offset.reset": "earliest",
             "group.protocol": "consumer",
+            "fetch.wait.max.ms": 20,  # the mock cluster lets a fetch wait this long even where a message comes
         } | more
 
     def place(self) -> str:
@@ -86,6 +87,7 @@ class KafkaLine(Line):
             "log_level": 0,
             "group.id": "-",
             "enable.partition.eof": True,
+            "fetch.wait.max.ms": 20,
         }
         consumer = confluent_kafka.Consumer(conf)
         partitions = consumer.list_topics(place, 10).topics[place].partitions

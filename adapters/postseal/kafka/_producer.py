@@ -55,7 +55,9 @@ class SealingProducer(confluent_kafka.Producer):
         if value is not None:
             envelope = self._sealed(self._topics[topic], value, key, headers)
         try:
-            super().produce(topic, envelope, key, partition, callback, on_delivery, timestamp, headers)
+            # To the client the first of its two names for the report counts, even where it is None.
+            report = on_delivery if callback is None else callback
+            super().produce(topic, envelope, key, partition, report, report, timestamp, headers)
         except KafkaException as error:
             if value is None or error.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE:
                 raise
@@ -80,12 +82,11 @@ class SealingProducer(confluent_kafka.Producer):
         """
         way = self._topics[topic]
         if not isinstance(messages, list):
-            return super().produce_batch(
-                topic, messages, partition, callback, on_delivery
-            )  # says what is wrong
+            return super().produce_batch(topic, messages)  # says what is wrong
         sealed = [self._sealed_entry(way, message) for message in messages]
         try:
-            return super().produce_batch(topic, sealed, partition, callback, on_delivery)
+            report = on_delivery if callback is None else callback
+            return super().produce_batch(topic, sealed, partition, report, report)
         finally:
             for message, entry in zip(messages, sealed, strict=True):
                 if entry is not message and "_error" in entry:
