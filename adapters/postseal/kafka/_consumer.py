@@ -326,7 +326,8 @@ class OpeningConsumer(confluent_kafka.Consumer):
         Raises:
             ConfigError: No policy speaks of one of *topics*. Those that are patterns are only known as their messages come.
         """
-        self._check(topic for topic in topics if isinstance(topic, str) and not topic.startswith("^"))
+        if isinstance(topics, list):  # else the client says what is wrong
+            self._check(topic for topic in map(str, topics) if not topic.startswith("^"))
         callbacks = {
             "on_assign": on_assign,
             # Ours runs also without one of the user's; the client treats it the same: what it does not unassign, the client does.
