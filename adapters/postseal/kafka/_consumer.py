@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
-from postseal.core import KeyUnavailable, Refused, Sealer, Verdict
+from postseal.core import KeyUnavailable, Opened, Refused, Sealer, Verdict
 from postseal.kafka._errors import RefusedMessage
 from postseal.kafka._message import Topics
 from postseal.kafka._partitions import Partition, Trouble, Troubles
@@ -36,7 +36,7 @@ _log: Final = logging.getLogger("postseal.kafka")
 class OpeningConsumer(confluent_kafka.Consumer):
     """What our consumers share: `poll` and `consume` that open. Made ready by `_open_with` before the client itself is."""
 
-    _sealer: Sealer
+    _unseal: Callable[..., Opened]
     _topics: Topics
     _quarantine: Quarantine | None
     _stores: bool
@@ -49,7 +49,7 @@ class OpeningConsumer(confluent_kafka.Consumer):
     ) -> tuple[Any, ...]:
         """Take over the storing of offsets; return the client's arguments, and take what is ours out of *config*."""
         self._topics = Topics(sealer)
-        self._sealer = sealer
+        self._unseal = sealer.open
         check_quarantine(sealer, quarantine)
         self._quarantine = None if quarantine is None else Quarantine(quarantine)
         self._troubles = Troubles()
@@ -207,7 +207,7 @@ class OpeningConsumer(confluent_kafka.Consumer):
             # Opened, refused and audited before; the quarantine did not take it then.
             return self._settle(message, Refused(verdict, destination=topic.destination))
         try:
-            opened = self._sealer.open(
+            opened = self._unseal(
                 value,
                 destination=topic.destination,
                 # All headers: the sender may have bound more than the policy demands here.
@@ -252,7 +252,7 @@ class OpeningConsumer(confluent_kafka.Consumer):
         _log.warning(
             "%s [%d] waits at offset %d (failure %d): %s", *partition, offset, trouble.failures, error
         )
-        at = TopicPartition(partition.topic, partition.number, offset)
+        at = TopicPartition(*partition, offset)
         try:
             super().pause([at])
             super().seek(at)
@@ -286,7 +286,7 @@ class OpeningConsumer(confluent_kafka.Consumer):
             self._seek(partition, offset)
 
     def _seek(self, partition: Partition, offset: int) -> None:
-        at = TopicPartition(partition.topic, partition.number, offset)
+        at = TopicPartition(*partition, offset)
         try:
             super().seek(at)
         except KafkaException:
@@ -301,7 +301,7 @@ class OpeningConsumer(confluent_kafka.Consumer):
     def _forget(self, partitions: Iterable[TopicPartition]) -> None:
         """Forget what there was with *partitions*: they are no longer ours, or begin anew."""
         for each in partitions:
-            partition = Partition(each.topic, each.partition)
+            partition = (each.topic, each.partition)
             trouble = self._troubles.over(partition)
             # librdkafka keeps a partition paused even if it goes away and comes back.
             if trouble is not None and trouble.waits and partition not in self._paused_by_user:
@@ -371,11 +371,11 @@ class OpeningConsumer(confluent_kafka.Consumer):
     def pause(self, partitions: list[TopicPartition]) -> None:
         """Hand on nothing of *partitions* until they are resumed."""
         super().pause(partitions)
-        self._paused_by_user.update(Partition(each.topic, each.partition) for each in partitions)
+        self._paused_by_user.update((each.topic, each.partition) for each in partitions)
 
     def resume(self, partitions: list[TopicPartition]) -> None:
         """Go on with *partitions*; with those that wait for the key service, when their wait ends."""
-        named = {Partition(each.topic, each.partition): each for each in partitions}
+        named = {(each.topic, each.partition): each for each in partitions}
         self._paused_by_user.difference_update(named)
         super().resume([each for partition, each in named.items() if not self._waits(partition)])
 
@@ -392,7 +392,7 @@ class OpeningConsumer(confluent_kafka.Consumer):
         positions = super().position(partitions)
         if self._troubles:
             for each in positions:
-                trouble = self._troubles.get(Partition(each.topic, each.partition))
+                trouble = self._troubles.get((each.topic, each.partition))
                 if trouble is not None:
                     each.offset = trouble.offset
         return positions
@@ -454,7 +454,7 @@ class DeserializingConsumer(confluent_kafka.DeserializingConsumer[K, V], Opening
 
 
 def _partition(message: Message) -> Partition:
-    return Partition(message.topic() or "", message.partition() or 0)
+    return message.topic() or "", message.partition() or 0
 
 
 def _forgetting(callback: Callable[[Any, Any], Any] | None) -> Callable[[Any, Any], None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
+from typing import Final, TypeAlias
 
 from postseal.core import Verdict
 
@@ -16,11 +16,8 @@ LONGEST_WAIT: Final = 10.0
 """Seconds after which it is tried again at the latest, however long it fails."""
 
 
-class Partition(NamedTuple):
-    """A partition of a topic."""
-
-    topic: str
-    number: int
+Partition: TypeAlias = tuple[str, int]
+"""Topic and number. A plain tuple: one is made for each message."""
 
 
 class Trouble:
