@@ -1,0 +1,32 @@
+"""Each flavour of the Kafka adapter does what every adapter does, on a real broker."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.contract import AdapterContract, BinaryBodies, NullBodies
+from tests.kafka.lines import ClientBatchLine, ClientLine, KafkaLine, SerializerLine, SerializingLine
+
+
+class TestPoll(BinaryBodies, NullBodies, AdapterContract):
+    @pytest.fixture
+    def line(self, kafka, make_topic) -> KafkaLine:
+        return ClientLine(kafka.address, make_topic)
+
+
+class TestConsume(BinaryBodies, NullBodies, AdapterContract):
+    @pytest.fixture
+    def line(self, kafka, make_topic) -> KafkaLine:
+        return ClientBatchLine(kafka.address, make_topic)
+
+
+class TestSerializingClients(BinaryBodies, NullBodies, AdapterContract):
+    @pytest.fixture
+    def line(self, kafka, make_topic) -> KafkaLine:
+        return SerializingLine(kafka.address, make_topic)
+
+
+class TestSerializersInStockClients(BinaryBodies, NullBodies, AdapterContract):
+    @pytest.fixture
+    def line(self, kafka, make_topic) -> KafkaLine:
+        return SerializerLine(kafka.address, make_topic)
