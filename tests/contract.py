@@ -1,0 +1,528 @@
+"""What every adapter does, whatever its client and its broker: one suite for all of them.
+
+A flavour of an adapter passes it by a subclass whose fixture ``line`` gives a `Line`, the few things that a test needs of a client::
+
+    class TestClients(BinaryBodies, NullBodies, AdapterContract):
+        @pytest.fixture
+        def line(self, cluster):
+            return ClientLine(cluster)
+
+What not every broker has (bodies that are no text, messages without a body) stands in classes of its own, to be inherited where it has it.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import pytest
+
+from postseal.core import AuditEvent, HmacKey, KeyRing, KeyUnavailable, Policy, Refused, Sealer, Verdict
+from postseal.core.wire import decode
+from tests.fakes import FakeKeys
+
+__all__ = ["AdapterContract", "BinaryBodies", "Line", "NullBodies", "Raw", "Receiving", "World"]
+
+ORDER = json.dumps({"order": 4711, "card": "4111 1111 1111 1111", "name": "Zoë"}).encode()
+SECRETS = (b"4111 1111 1111 1111", b"4711", b"Zo")
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A message as the broker has it.
+
+    Args:
+        body: As bytes, also where the broker has text. None where it has none.
+        headers: Application headers, the broker's or the adapter's own ones too.
+    """
+
+    body: bytes | None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Receiving(ABC):
+    """A consumer at work, through the adapter.
+
+    Attributes:
+        bodies: What was handed on so far, in that order.
+        refused: The `Refused` that were raised so far, where the client raises them.
+    """
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes | None] = []
+        self.refused: list[Refused] = []
+
+    @abstractmethod
+    def step(self) -> None:
+        """Ask the client once for what there is, waiting some tenths of a second at most.
+
+        Note what is handed on in *bodies*, and settle it unless told otherwise; note what is raised as refused in *refused*.
+        """
+
+    def until(self, done: Callable[[], bool], seconds: float = 30.0) -> None:
+        """Go on until *done*. The time only ends a test that would fail anyway."""
+        end = time.monotonic() + seconds
+        while not done():
+            if time.monotonic() > end:
+                raise AssertionError(f"never came: handed on {len(self.bodies)}, refused {self.refused}")
+            self.step()
+
+    def take(self, count: int) -> list[bytes | None]:
+        """Go on until *count* bodies were handed on in all, and return them."""
+        self.until(lambda: len(self.bodies) >= count)
+        return self.bodies
+
+
+class Line(ABC):
+    """One flavour of one adapter on one broker: its sending end, its receiving end, and bare clients beside them."""
+
+    scheme: ClassVar[str]
+    """Of destinations: ``"kafka"``, ``"sqs"``."""
+    ordered: ClassVar[bool]
+    """Whether messages of one place arrive in the order in which they were sent."""
+
+    def envelope(self, body: bytes) -> bytes:
+        """Return the envelope that the broker holds as *body*; the same bytes, unless it has to be text."""
+        return body
+
+    def body(self, envelope: bytes) -> bytes:
+        """Return what the broker holds for *envelope*."""
+        return envelope
+
+    @abstractmethod
+    def place(self) -> str:
+        """Make a queue or topic that nobody used before; return its name."""
+
+    @abstractmethod
+    def place_with_dead_letters(self) -> tuple[str, str]:
+        """Make a place whose refused messages go to another, by on_refused = "dead-letter"; return both names."""
+
+    @abstractmethod
+    def send(
+        self, sealer: Sealer, place: str, body: bytes | None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        """Send through the adapter; return when the broker has it. Hand *headers* to the client as they are."""
+
+    @abstractmethod
+    def batch(self, place: str, bodies: list[bytes]) -> Any:
+        """Make the client's own arguments for sending several messages in one call."""
+
+    @abstractmethod
+    def send_batch(self, sealer: Sealer, place: str, batch: Any) -> None:
+        """Send through the adapter what `batch` made, in one call; return when the broker has it."""
+
+    @abstractmethod
+    def receiving(
+        self, sealer: Sealer, place: str, *, settles: bool = True
+    ) -> AbstractContextManager[Receiving]:
+        """Begin to receive through the adapter, at the first message that is not settled. On exit, what is not settled is given back."""
+
+    @abstractmethod
+    def put(self, place: str, *messages: Raw) -> None:
+        """Send with a bare client: what an administrator, a bridge or an attacker does."""
+
+    @abstractmethod
+    def held(self, place: str, count: int) -> list[Raw]:
+        """Read with a bare client, settling nothing, until *count* messages were seen; return all that were."""
+
+    @abstractmethod
+    def has_message(self, place: str) -> bool:
+        """Tell whether a message lies at *place*, without waiting for one."""
+
+
+@dataclass
+class World:
+    """Keys, secrets and audit events of one test."""
+
+    line: Line
+    keys: FakeKeys = field(default_factory=FakeKeys)
+    events: list[AuditEvent] = field(default_factory=list)
+    ring: KeyRing = field(default_factory=lambda: KeyRing([HmacKey("2026-10", bytes(range(32)))]))
+
+    def policy(self, *places: str, **options: Any) -> Policy:
+        """Make the policy "orders" of these places."""
+        options = {"keys": ["main"]} | options
+        return Policy(name="orders", destinations=[f"{self.line.scheme}:{p}" for p in places], **options)
+
+    def sealer(self, *policies: Policy, sender: str = "shop", **options: Any) -> Sealer:
+        """Make a sealer with caches of its own, as another process would have."""
+        signers = {"shop": self.ring} if any(policy.sign for policy in policies) else {}
+        options = {"keys": {"main": self.keys}, "signers": signers, "on_audit": self.events.append} | options
+        return Sealer(sender=sender, policies=policies, **options)
+
+    def verdicts(self) -> list[Verdict]:
+        """Return the verdict of each audit event, in order."""
+        return [event.verdict for event in self.events]
+
+
+def flipped(line: Line, message: Raw) -> Raw:
+    """Return *message* with one bit of its ciphertext (or clear payload, in integrity) changed, all else as it was."""
+    assert message.body is not None
+    envelope = line.envelope(message.body)
+    payload = decode(envelope).payload
+    at = envelope.index(payload)
+    return replace(message, body=line.body(envelope[:at] + bytes([payload[0] ^ 1]) + envelope[at + 1 :]))
+
+
+class AdapterContract:
+    """To be inherited with a fixture ``line`` that returns a `Line`."""
+
+    @pytest.fixture
+    def world(self, line: Line) -> Iterator[World]:
+        return World(line)
+
+    # -- there and back --------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            pytest.param(b"", id="empty"),
+            pytest.param(b"x", id="one byte"),
+            pytest.param(ORDER, id="json"),
+            pytest.param("Straße, 漢字, 🐟, \u202e".encode(), id="text of all kinds"),
+            pytest.param(b"0123456789abcdef" * 12_500, id="200 kB"),
+        ],
+    )
+    def test_a_body_comes_back_as_it_was(self, world: World, line: Line, body: bytes) -> None:
+        place = line.place()
+        policy = world.policy(place)
+        line.send(world.sealer(policy), place, body)
+        with line.receiving(world.sealer(policy), place) as receiving:
+            assert receiving.take(1) == [body]
+        assert world.events == []
+
+    @pytest.mark.parametrize("protection", ["confidentiality", "privacy", "integrity"])
+    def test_every_protection_passes(self, world: World, line: Line, protection: str) -> None:
+        place = line.place()
+        options: dict[str, Any] = {"protection": protection}
+        if protection != "confidentiality":
+            options |= {"sign": "shop", "senders": ["shop"]}
+        if protection == "integrity":
+            options |= {"keys": []}
+        policy = world.policy(place, **options)
+        line.send(world.sealer(policy), place, ORDER)
+        with line.receiving(world.sealer(policy), place) as receiving:
+            assert receiving.take(1) == [ORDER]
+
+    def test_the_broker_holds_no_clear_text(self, world: World, line: Line) -> None:
+        """A1: what lies at the broker says nothing."""
+        place = line.place()
+        line.send(world.sealer(world.policy(place)), place, ORDER)
+        [raw] = line.held(place, 1)
+        assert raw.body
+        assert not [secret for secret in SECRETS if secret in raw.body]
+
+    def test_a_batch_comes_back_whole(self, world: World, line: Line) -> None:
+        place = line.place()
+        policy = world.policy(place)
+        bodies = [b"order %d" % number for number in range(7)]
+        line.send_batch(world.sealer(policy), place, line.batch(place, bodies))
+        with line.receiving(world.sealer(policy), place) as receiving:
+            came = receiving.take(len(bodies))
+        assert self._arranged(line, came) == bodies
+
+    def test_the_callers_arguments_stay_as_they_were(self, world: World, line: Line) -> None:
+        """A retry with the same arguments must not seal twice."""
+        place = line.place()
+        sealer = world.sealer(world.policy(place, bind_headers=["tenant"]))
+        headers = {"tenant": "north", "other": "x"}
+        line.send(sealer, place, ORDER, headers)
+        assert headers == {"tenant": "north", "other": "x"}
+        plain = world.sealer(world.policy(place))
+        batch = line.batch(place, [b"one", b"two"])
+        before = copy.deepcopy(batch)
+        line.send_batch(plain, place, batch)
+        assert batch == before
+
+    def test_a_retry_with_the_same_arguments_opens_too(self, world: World, line: Line) -> None:
+        place = line.place()
+        policy = world.policy(place)
+        sealer = world.sealer(policy)
+        batch = line.batch(place, [b"one", b"two"])
+        line.send_batch(sealer, place, batch)
+        line.send_batch(sealer, place, batch)
+        with line.receiving(world.sealer(policy), place) as receiving:
+            assert sorted(body or b"" for body in receiving.take(4)) == [b"one", b"one", b"two", b"two"]
+
+    def test_headers_pass_untouched(self, world: World, line: Line) -> None:
+        place = line.place()
+        line.send(world.sealer(world.policy(place)), place, ORDER, {"tenant": "north", "colour": "grün"})
+        [raw] = line.held(place, 1)
+        assert raw.headers["tenant"] == "north"
+        assert raw.headers["colour"] == "grün"
+
+    def test_a_bound_header_opens_as_it_was_sent(self, world: World, line: Line) -> None:
+        place = line.place()
+        policy = world.policy(place, bind_headers=["tenant", "absent"])
+        line.send(world.sealer(policy), place, ORDER, {"tenant": "grün", "other": "x"})
+        with line.receiving(world.sealer(policy), place) as receiving:
+            assert receiving.take(1) == [ORDER]
+
+    def test_what_was_not_settled_is_delivered_and_opened_again(self, world: World, line: Line) -> None:
+        place = line.place()
+        policy = world.policy(place)
+        line.send(world.sealer(policy), place, ORDER)
+        for settles in (False, True):
+            with line.receiving(world.sealer(policy), place, settles=settles) as receiving:
+                assert receiving.take(1) == [ORDER]
+        assert world.events == []
+
+    # -- what is refused -------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("bad", [0, 2, 4])
+    def test_one_bad_message_never_costs_the_others(self, world: World, line: Line, bad: int) -> None:
+        """A9, E5, E6: wherever it stands, it is never handed on and makes one event, and all others are handed on once."""
+        bodies = [b"order %d" % number for number in range(5)]
+        place, sealed, sealer = self._moved(world, line, bodies)
+        line.put(place, *(flipped(line, raw) if at == bad else raw for at, raw in enumerate(sealed)))
+        with line.receiving(sealer, place) as receiving:
+            receiving.until(lambda: len(receiving.bodies) >= 4 and len(world.events) >= 1)
+        assert len(receiving.bodies) == len(set(receiving.bodies)) == 4
+        assert set(receiving.bodies) < set(bodies)
+        if line.ordered:
+            assert receiving.bodies == [body for at, body in enumerate(bodies) if at != bad]
+        assert world.verdicts() == [Verdict.FORGED]
+
+    def test_clear_text_is_refused(self, world: World, line: Line) -> None:
+        """A9: who can write to the broker cannot inject."""
+        place = line.place()
+        line.put(place, Raw(ORDER))
+        assert self._refused(world, line, world.sealer(world.policy(place)), place) == Verdict.UNPROTECTED
+
+    def test_a_header_turns_nothing_off(self, world: World, line: Line) -> None:
+        """A9: nothing that travels in a message may turn protection off."""
+        place = line.place()
+        line.put(place, Raw(ORDER, {"__rule.name": "x", "postseal": "off", "encrypted": "false"}))
+        assert self._refused(world, line, world.sealer(world.policy(place)), place) == Verdict.UNPROTECTED
+
+    def test_an_altered_message_is_refused(self, world: World, line: Line) -> None:
+        """A9, E2."""
+        place, [raw], sealer = self._moved(world, line, [ORDER])
+        line.put(place, flipped(line, raw))
+        assert self._refused(world, line, sealer, place) == Verdict.FORGED
+
+    def test_a_message_of_another_place_is_refused(self, world: World, line: Line) -> None:
+        """A9, E3: both places are of one policy and one key, and yet its messages cannot be swapped."""
+        here, there = line.place(), line.place()
+        policy = world.policy(here, there)
+        line.send(world.sealer(policy), there, ORDER)
+        line.put(here, *line.held(there, 1))
+        assert self._refused(world, line, world.sealer(policy), here) == Verdict.WRONG_DESTINATION
+
+    @pytest.mark.parametrize("tampered", [{"tenant": "south"}, {}], ids=["changed", "taken away"])
+    def test_a_bound_header_that_was_tampered_with_is_refused(
+        self, world: World, line: Line, tampered: dict[str, str]
+    ) -> None:
+        """A9."""
+        sent = {"tenant": "north", "other": "x"}
+        place, [raw], sealer = self._moved(world, line, [ORDER], sent, bind_headers=["tenant"])
+        rest = {name: value for name, value in raw.headers.items() if name != "tenant"}
+        line.put(place, Raw(raw.body, rest | tampered))
+        assert self._refused(world, line, sealer, place) == Verdict.FORGED
+
+    def test_an_unknown_sender_is_refused_without_asking_the_key_service(
+        self, world: World, line: Line
+    ) -> None:
+        """E3, B6: the signature comes first."""
+        place = line.place()
+        signed = {"protection": "privacy", "sign": "shop"}
+        line.send(
+            world.sealer(world.policy(place, senders=["mallory"], **signed), sender="mallory"), place, ORDER
+        )
+        sealer = world.sealer(world.policy(place, senders=["shop"], **signed))
+        assert self._refused(world, line, sealer, place) == Verdict.UNKNOWN_SENDER
+        assert world.keys.calls["unwrap"] == 0
+
+    def test_the_audit_event_says_where_the_message_is(self, world: World, line: Line) -> None:
+        """E6: and shows nothing of it."""
+        place = line.place()
+        line.put(place, Raw(ORDER))
+        self._refused(world, line, world.sealer(world.policy(place)), place)
+        [event] = world.events
+        assert event.destination == f"{line.scheme}:{place}"
+        assert event.coordinates
+        assert "4111" not in str(event.as_dict())
+
+    # -- dead letters ----------------------------------------------------------------------------------------------
+
+    def test_a_dead_letter_stays_sealed_and_opens_after_the_way_back(self, world: World, line: Line) -> None:
+        """A10: sealed there, once; opens there where the policy accepts it, and at home again."""
+        place, dead = line.place_with_dead_letters()
+        options = {
+            "on_refused": "dead-letter",
+            "quarantine": f"{line.scheme}:{dead}",
+            "accept_from": [f"{line.scheme}:{dead}"],
+            "bind_headers": ["tenant"],
+        }
+        policy = world.policy(place, **options)
+        line.send(world.sealer(policy), place, ORDER, {"tenant": "north"})
+        [sent] = line.held(place, 1)
+        world.keys.refused.set()
+        with line.receiving(world.sealer(policy), place) as receiving:
+            receiving.until(lambda: bool(world.events))
+            [letter] = self._dead_letters(line, receiving, dead)
+        assert receiving.bodies == []
+        assert set(world.verdicts()) == {Verdict.UNKNOWN_KEY}
+        assert letter.body == sent.body
+        assert letter.headers["tenant"] == "north"
+
+        world.keys.refused.clear()
+        world.events.clear()
+        with line.receiving(world.sealer(policy), dead) as receiving:
+            assert receiving.take(1) == [ORDER]
+        line.put(place, letter)
+        with line.receiving(world.sealer(policy), place) as receiving:
+            assert receiving.take(1) == [ORDER]
+        assert world.events == []
+
+    def test_a_sealed_message_is_not_sealed_again(self, world: World, line: Line) -> None:
+        """A10: a dead-letter tool that sends what it read gives the broker the same envelope."""
+        place = line.place()
+        policy = world.policy(place)
+        sealer = world.sealer(policy)
+        line.send(sealer, place, ORDER)
+        [raw] = line.held(place, 1)
+        assert raw.body is not None
+        line.send(sealer, place, raw.body)
+        assert {held.body for held in line.held(place, 2)} == {raw.body}
+        with line.receiving(world.sealer(policy), place) as receiving:
+            assert receiving.take(2) == [ORDER, ORDER]
+
+    def test_what_only_looks_sealed_is_not_sent(self, world: World, line: Line) -> None:
+        """A10: it would go out in clear."""
+        place = line.place()
+        sealer = world.sealer(world.policy(place))
+        line.send(sealer, place, ORDER)
+        [raw] = line.held(place, 1)
+        forged = flipped(line, raw).body
+        with pytest.raises(Refused):
+            line.send(sealer, place, forged)
+
+    # -- the key service -------------------------------------------------------------------------------------------
+
+    def test_an_absent_key_service_loses_nothing(self, world: World, line: Line) -> None:
+        """B14: while it is away nothing is handed on and nothing settled; then all is, once, in order."""
+        place = line.place()
+        policy = world.policy(place)
+        sealer = world.sealer(policy)
+        bodies = [b"order %d" % number for number in range(5)]
+        for body in bodies:
+            line.send(sealer, place, body)
+        world.keys.unavailable.set()
+        with line.receiving(world.sealer(policy), place) as receiving:
+            receiving.until(lambda: world.keys.calls["unwrap"] >= 2)
+            assert receiving.bodies == []
+            world.keys.unavailable.clear()
+            came = receiving.take(5)
+        assert self._arranged(line, came) == bodies
+        assert world.events == []
+        assert receiving.refused == []
+
+    def test_without_a_key_nothing_is_sent(self, world: World, line: Line) -> None:
+        """B14: and the same call succeeds when the key service is back."""
+        place = line.place()
+        policy = world.policy(place)
+        sealer = world.sealer(policy)
+        world.keys.unavailable.set()
+        with pytest.raises(KeyUnavailable):
+            line.send(sealer, place, b"first")
+        world.keys.unavailable.clear()
+        line.send(sealer, place, b"second")
+        with line.receiving(world.sealer(policy), place) as receiving:
+            assert receiving.take(1) == [b"second"]
+        assert len(line.held(place, 1)) == 1
+
+    def test_the_key_service_is_asked_once(self, world: World, line: Line) -> None:
+        """D4: one call to seal a hundred messages, one to open them."""
+        place = line.place()
+        policy = world.policy(place)
+        sealer = world.sealer(policy)
+        bodies = [b"order %03d" % number for number in range(100)]
+        for at in range(0, 100, 10):
+            line.send_batch(sealer, place, line.batch(place, bodies[at : at + 10]))
+        with line.receiving(world.sealer(policy), place) as receiving:
+            assert self._arranged(line, receiving.take(100)) == bodies
+        assert world.keys.calls == {"generate": 1, "unwrap": 1}
+
+    # -- what the tests share --------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _moved(
+        world: World,
+        line: Line,
+        bodies: list[bytes],
+        headers: dict[str, str] | None = None,
+        **options: Any,
+    ) -> tuple[str, list[Raw], Sealer]:
+        """Send *bodies* to one place; return another at which they may lie, what the broker holds of them, and who opens there."""
+        home, place = line.place(), line.place()
+        policy = world.policy(home, accept_from=[f"{line.scheme}:{place}"], **options)
+        sealer = world.sealer(policy)
+        for body in bodies:
+            line.send(sealer, home, body, headers)
+        return place, line.held(home, len(bodies)), world.sealer(policy)
+
+    @staticmethod
+    def _refused(world: World, line: Line, sealer: Sealer, place: str) -> Verdict:
+        """Receive until one message was refused, none handed on; return the verdict."""
+        with line.receiving(sealer, place) as receiving:
+            receiving.until(lambda: bool(world.events))
+        assert receiving.bodies == []
+        [event] = world.events
+        return event.verdict
+
+    @staticmethod
+    def _dead_letters(line: Line, receiving: Receiving, dead: str) -> list[Raw]:
+        """Receive on until a dead letter lies there: some brokers move it only after a few deliveries."""
+        receiving.until(lambda: line.has_message(dead))
+        return line.held(dead, 1)
+
+    @staticmethod
+    def _arranged(line: Line, bodies: list[bytes | None]) -> list[bytes | None]:
+        return bodies if line.ordered else sorted(bodies, key=lambda body: body or b"")
+
+
+class BinaryBodies:
+    """For brokers whose bodies need not be text."""
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            pytest.param(bytes(range(256)), id="all bytes"),
+            pytest.param(b"\x00", id="zero"),
+            pytest.param(b"\xd8\x60", id="begins like an envelope"),
+            pytest.param(b"\xff" * 500_000, id="500 kB"),
+        ],
+    )
+    def test_a_binary_body_comes_back_as_it_was(self, line: Line, body: bytes) -> None:
+        world = World(line)
+        place = line.place()
+        policy = world.policy(place)
+        line.send(world.sealer(policy), place, body)
+        with line.receiving(world.sealer(policy), place) as receiving:
+            assert receiving.take(1) == [body]
+
+
+class NullBodies:
+    """For brokers that have messages without a body."""
+
+    def test_a_message_without_a_body_stays_one(self, line: Line) -> None:
+        """A Kafka tombstone deletes by being null: sealed, it would delete nothing."""
+        world = World(line)
+        place = line.place()
+        policy = world.policy(place)
+        sealer = world.sealer(policy)
+        for body in (b"one", None, b"", b"two"):
+            line.send(sealer, place, body)
+        held = [raw.body for raw in line.held(place, 4)]
+        assert held[1] is None
+        assert all(held[at] for at in (0, 2, 3))
+        with line.receiving(world.sealer(policy), place) as receiving:
+            assert receiving.take(4) == [b"one", None, b"", b"two"]
+        assert world.events == []
