@@ -46,6 +46,13 @@ def world(line: ClientLine) -> World:
     return World(line)
 
 
+class _Content(io.BytesIO):
+    """A response's content, as botocore reads it."""
+
+    def stream(self, **_: Any) -> Iterator[bytes]:
+        yield self.read()
+
+
 class Wire:
     """What left a client, request by request; answers in the place of SQS where it is given answers.
 
@@ -65,7 +72,7 @@ class Wire:
         if answer is None:
             return None
         status, content = answer
-        return AWSResponse(request.url, status, {}, io.BytesIO(json.dumps(content).encode()))
+        return AWSResponse(request.url, status, {}, _Content(json.dumps(content).encode()))
 
     def sent(self, operation: str) -> list[dict[str, Any]]:
         """Return the parameters of each request of *operation*."""
