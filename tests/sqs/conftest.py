@@ -72,6 +72,8 @@ class Wire:
         if answer is None:
             return None
         status, content = answer
+        # botocore asks all handlers and takes the first answer: moto must not do what was answered for it.
+        request.url = "https://answered.invalid/"
         return AWSResponse(request.url, status, {}, _Content(json.dumps(content).encode()))
 
     def sent(self, operation: str) -> list[dict[str, Any]]:
