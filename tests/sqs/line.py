@@ -228,9 +228,7 @@ class ResourceReceiving(Receiving):
 
 def attributes(headers: Mapping[str, str] | None) -> dict[str, Any]:
     """Write headers as message attributes."""
-    return {
-        name: {"DataType": "String", "StringValue": value} for name, value in dict(headers or {}).items()
-    }
+    return {name: {"DataType": "String", "StringValue": value} for name, value in dict(headers or {}).items()}
 
 
 def _headers(message: Mapping[str, Any]) -> dict[str, str]:

@@ -34,7 +34,14 @@ def test_the_destination_is_the_name_of_the_queue(url, destination):
 
 @pytest.mark.parametrize(
     "url",
-    ["", "https://host/1/", "https://host/1/orders?x=1", "https://host/1/a%2e", "https://host/1/.fifo", "x" * 81],
+    [
+        "",
+        "https://host/1/",
+        "https://host/1/orders?x=1",
+        "https://host/1/a%2e",
+        "https://host/1/.fifo",
+        "x" * 81,
+    ],
 )
 def test_a_url_without_the_name_of_a_queue_is_an_error(url):
     with pytest.raises(ConfigError, match="QueueUrl"):
@@ -88,7 +95,9 @@ def test_whatever_is_an_envelope_looks_sealed_and_is_canonical(text):
             assert m.text_of(envelope) == candidate
 
 
-@pytest.mark.parametrize("clear", ["", "hello", "aGVsbG8", '{"order": 1}', "2GCE", "0Yes", "0oops", "2GCEAAAA"])
+@pytest.mark.parametrize(
+    "clear", ["", "hello", "aGVsbG8", '{"order": 1}', "2GCE", "0Yes", "0oops", "2GCEAAAA"]
+)
 def test_clear_text_is_no_envelope(clear):
     assert m.envelope_of(clear) is None
 
@@ -143,5 +152,7 @@ def test_md5_of_a_body_is_that_of_sqs():
 
 
 def test_md5_of_attributes_is_that_of_sqs(line):
-    answer = line.bare.send_message(QueueUrl=line.url(line.place()), MessageBody="x", MessageAttributes=ATTRIBUTES)
+    answer = line.bare.send_message(
+        QueueUrl=line.url(line.place()), MessageBody="x", MessageAttributes=ATTRIBUTES
+    )
     assert m.attributes_md5(ATTRIBUTES) == answer["MD5OfMessageAttributes"]

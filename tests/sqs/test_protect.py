@@ -67,7 +67,9 @@ def test_other_clients_are_left_alone(line, sealer, place):
 def test_protecting_again_with_the_same_sealer_does_nothing(line, sealer, place):
     client = protect(protect(make_client(), sealer), sealer)
     client.send_message(QueueUrl=line.url(place), MessageBody=CLEAR)
-    assert client.receive_message(QueueUrl=line.url(place), VisibilityTimeout=0)["Messages"][0]["Body"] == CLEAR
+    assert (
+        client.receive_message(QueueUrl=line.url(place), VisibilityTimeout=0)["Messages"][0]["Body"] == CLEAR
+    )
     unprotect(client)
     assert client.receive_message(QueueUrl=line.url(place))["Messages"][0]["Body"] != CLEAR
 
@@ -77,7 +79,10 @@ def test_another_sealer_is_an_error_and_changes_nothing(world, line, sealer, pla
     with pytest.raises(ConfigError, match="another sealer"):
         protect(client, world.sealer(world.policy(place)))
     client.send_message(QueueUrl=line.url(place), MessageBody=CLEAR)
-    assert sealer.open(line.envelope(line.held(place, 1)[0].body), destination=f"sqs:{place}").body == CLEAR.encode()
+    assert (
+        sealer.open(line.envelope(line.held(place, 1)[0].body), destination=f"sqs:{place}").body
+        == CLEAR.encode()
+    )
 
 
 def test_other_options_are_an_error(sealer, aws):
@@ -109,7 +114,9 @@ def test_unprotect_of_what_is_not_protected_does_nothing(aws):
 # -- what is refused
 
 
-@pytest.mark.parametrize("make", [lambda: boto3.client("kms", **_OPTIONS), lambda: boto3.resource("s3", **_OPTIONS)])
+@pytest.mark.parametrize(
+    "make", [lambda: boto3.client("kms", **_OPTIONS), lambda: boto3.resource("s3", **_OPTIONS)]
+)
 def test_another_service_is_an_error(sealer, make):
     with pytest.raises(ConfigError, match="SQS client"):
         protect(make(), sealer)
@@ -152,7 +159,9 @@ def test_the_extended_client_is_an_error(sealer, aws):
         protect(session.resource("sqs", **_OPTIONS), sealer)
 
 
-@pytest.mark.parametrize("options", [{"max_bytes": 0}, {"max_bytes": 1e6}, {"retry_after": -1}, {"retry_after": True}])
+@pytest.mark.parametrize(
+    "options", [{"max_bytes": 0}, {"max_bytes": 1e6}, {"retry_after": -1}, {"retry_after": True}]
+)
 def test_an_option_out_of_range_is_an_error(sealer, aws, options):
     with pytest.raises(ConfigError, match=next(iter(options))):
         protect(make_client(), sealer, **options)

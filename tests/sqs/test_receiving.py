@@ -1,5 +1,7 @@
 """What the caller is handed, and what it is not."""
 
+# ruff: noqa: PLR0917 - a test's arguments are its fixtures, which pytest gives by name
+
 import copy
 import hashlib
 import json
@@ -292,7 +294,7 @@ def test_the_audit_event_names_the_message_of_sqs(world, line, url, place, clien
         (lambda text: text[:-4], Verdict.MALFORMED),
         (lambda text: text[:8], Verdict.MALFORMED),
         (lambda text: text.replace("-", "+").replace("_", "/") + "+", Verdict.UNPROTECTED),
-        (lambda text: json.dumps(text), Verdict.UNPROTECTED),
+        (json.dumps, Verdict.UNPROTECTED),
         (lambda text: "фCD", Verdict.MALFORMED),
     ],
 )
@@ -339,7 +341,9 @@ def test_a_damaged_answer_is_refused_and_its_message_stays(world, line, place, u
     assert len(line.held(place, 2)) == 2
 
 
-def test_a_message_opens_in_its_dead_letter_queue_where_the_policy_accepts_it(world, line, place, url, client_of):
+def test_a_message_opens_in_its_dead_letter_queue_where_the_policy_accepts_it(
+    world, line, place, url, client_of
+):
     """A10."""
     dead = line.place()
     fill(client_of(world.policy(place)), url, CLEAR)
@@ -401,7 +405,9 @@ def test_the_while_doubles_up_to_a_quarter_of_an_hour(world, place, url, client_
     assert wire.sent("ChangeMessageVisibilityBatch")[0]["Entries"][0]["VisibilityTimeout"] == seconds
 
 
-@pytest.mark.parametrize(("wait", "seconds"), [({}, 1), ({"WaitTimeSeconds": 5}, 5), ({"WaitTimeSeconds": 20}, 20)])
+@pytest.mark.parametrize(
+    ("wait", "seconds"), [({}, 1), ({"WaitTimeSeconds": 5}, 5), ({"WaitTimeSeconds": 20}, 20)]
+)
 def test_a_receive_that_can_hand_on_nothing_pauses_like_a_long_poll(
     world, place, url, client_of, naps, wait, seconds
 ):

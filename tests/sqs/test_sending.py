@@ -1,5 +1,7 @@
 """What leaves the client, and what it is told."""
 
+# ruff: noqa: PLR0917 - a test's arguments are its fixtures, which pytest gives by name
+
 import copy
 import hashlib
 import io
@@ -184,7 +186,10 @@ def test_without_a_key_nothing_leaves(world, url, client):
         ("send_message", {"QueueUrl": "orders", "MessageBody": CLEAR + "\ud800"}),
         ("send_message_batch", {"QueueUrl": "orders", "Entries": CLEAR}),
         ("send_message_batch", {"QueueUrl": "orders", "Entries": [CLEAR]}),
-        ("send_message_batch", {"QueueUrl": "orders", "Entries": [{"Id": "1", "MessageBody": CLEAR.encode()}]}),
+        (
+            "send_message_batch",
+            {"QueueUrl": "orders", "Entries": [{"Id": "1", "MessageBody": CLEAR.encode()}]},
+        ),
     ],
 )
 def test_wrong_parameters_raise_what_botocore_raises_and_show_no_body(world, aws, method, params, validation):
@@ -209,7 +214,9 @@ def test_other_wrong_parameters_are_botocores(url, client):
 def test_errors_of_sqs_arrive_as_they_are(world, aws):
     client = protect(make_client(), world.sealer(world.policy("orders")))
     with pytest.raises(client.exceptions.QueueDoesNotExist):
-        client.send_message(QueueUrl="https://sqs.eu-west-1.amazonaws.com/123456789012/orders", MessageBody=CLEAR)
+        client.send_message(
+            QueueUrl="https://sqs.eu-west-1.amazonaws.com/123456789012/orders", MessageBody=CLEAR
+        )
 
 
 # -- FIFO
@@ -332,11 +339,15 @@ def test_one_byte_more_is_too_large(url, client, beside):
 def test_attributes_count(url, client, beside):
     wire, body = Wire(client), "x" * (largest(beside) - 12)
     client.send_message(
-        QueueUrl=url, MessageBody=body, MessageAttributes={"t": {"DataType": "String", "StringValue": "x" * 9}}
+        QueueUrl=url,
+        MessageBody=body,
+        MessageAttributes={"t": {"DataType": "String", "StringValue": "x" * 9}},
     )
     with pytest.raises(TooLarge):
         client.send_message(
-            QueueUrl=url, MessageBody=body, MessageAttributes={"t": {"DataType": "String", "StringValue": "x" * 10}}
+            QueueUrl=url,
+            MessageBody=body,
+            MessageAttributes={"t": {"DataType": "String", "StringValue": "x" * 10}},
         )
     assert len(wire.requests) == 1
 
@@ -463,7 +474,11 @@ def test_a_batch_with_one_body_in_clear_is_not_sent(url, client, change):
 
 @pytest.mark.parametrize(
     "change",
-    [lambda entries: entries[::-1], lambda entries: entries[:1], lambda entries: [{**e, "DelaySeconds": 1} for e in entries]],
+    [
+        lambda entries: entries[::-1],
+        lambda entries: entries[:1],
+        lambda entries: [{**e, "DelaySeconds": 1} for e in entries],
+    ],
     ids=["turned round", "fewer", "delayed"],
 )
 def test_a_later_handler_may_change_all_but_bodies(url, client, change):
@@ -493,7 +508,19 @@ def test_another_way_to_write_json_passes(url, client):
     client.send_message(QueueUrl=url, MessageBody=CLEAR)
 
 
-@pytest.mark.parametrize("body", [b"\xbf\x68QueueUrl\xff", b"[]", b"3", b'{"Entries": [1]}', b'{"Entries": 1}', b"{}", b"", io.BytesIO(b"x")])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\xbf\x68QueueUrl\xff",
+        b"[]",
+        b"3",
+        b'{"Entries": [1]}',
+        b'{"Entries": 1}',
+        b"{}",
+        b"",
+        io.BytesIO(b"x"),
+    ],
+)
 def test_a_request_that_cannot_be_read_is_not_sent(url, client, body):
     """Should botocore come to speak another protocol, nothing leaves until the adapter knows it."""
 
@@ -553,7 +580,9 @@ def test_an_entry_with_another_md5_has_failed_and_the_others_have_not(url, clien
         ("e0", md5("order 0")),
         ("e2", md5("order 2")),
     ]
-    assert [(e["Id"], e["Code"], e["SenderFault"]) for e in answer["Failed"]] == [("e1", "ChecksumMismatch", False)]
+    assert [(e["Id"], e["Code"], e["SenderFault"]) for e in answer["Failed"]] == [
+        ("e1", "ChecksumMismatch", False)
+    ]
     assert len(wire.requests) == 1
 
 

@@ -1,5 +1,7 @@
 """What becomes of refused messages: quarantine, discard, or left where they are."""
 
+# ruff: noqa: PLR0917 - a test's arguments are its fixtures, which pytest gives by name
+
 import pytest
 
 from postseal.core import Verdict
@@ -97,9 +99,7 @@ def test_the_url_is_asked_for_once(line, place, client):
 
 
 def test_a_url_that_is_given_is_not_asked_for(world, line, place, refused, policy):
-    client = protect(
-        make_client(), world.sealer(policy), quarantine={f"sqs:{refused}": line.url(refused)}
-    )
+    client = protect(make_client(), world.sealer(policy), quarantine={f"sqs:{refused}": line.url(refused)})
     line.put(place, Raw(b"injected"))
     wire = Wire(client)
     receive(client, line.url(place))
@@ -256,7 +256,9 @@ def test_a_deletion_that_fails_costs_nothing(line, place, discarding, caplog):
 def test_redrive_takes_a_refused_message_and_never_seals_it_again(world, line):
     """A10: maxReceiveCount counts what was left; the dead letter is what was sent; it opens there, and after the way back."""
     place, dead = line.place_with_dead_letters()
-    policy = world.policy(place, accept_from=[f"sqs:{dead}"], on_refused="dead-letter", bind_headers=["tenant"])
+    policy = world.policy(
+        place, accept_from=[f"sqs:{dead}"], on_refused="dead-letter", bind_headers=["tenant"]
+    )
     url = line.url(place)
     sender = protect(make_client(), world.sealer(policy))
     wire = Wire(sender)

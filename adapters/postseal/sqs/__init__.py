@@ -56,10 +56,11 @@ def protect(
     destination of a queue is ``sqs:`` and its name. Calls that are under way in other threads are refused.
 
     Args:
-        target: An SQS client, or ``boto3.resource("sqs")`` or anything made from it: the client behind it is protected, with all that uses it.
+        target: An SQS client, or ``boto3.resource("sqs")`` or anything made from it: the client behind it is protected, with all that uses
+            it.
         sealer: Seals and opens.
-        max_bytes: What a message, or a batch in all, may have once sealed, attributes counted. For queues whose ``MaximumMessageSize`` is lower,
-            as it was 262,144 by default until 2025.
+        max_bytes: What a message, or a batch in all, may have once sealed, attributes counted. For queues whose ``MaximumMessageSize`` is
+            lower, as it was 262,144 by default until 2025.
         quarantine: URLs of queues by destination, as ``{"sqs:refused": "https://..."}``, where *target* may not ask for them (GetQueueUrl).
         retry_after: Seconds until a message comes again for which the key service did not answer; doubled each time it comes, up to 900.
         sleep: Pauses for some seconds, after a receive of which all messages wait for the key service.

@@ -152,9 +152,9 @@ class Receiving:
                 self._hold(groups, received, asked)
             except ConfigError:
                 raise
-            except Exception as error:
-                # A fault of a key provider or of ours. The message stays; the others must not pay for it. The text may quote anything.
-                _log.error("a message at %s could not be opened: %s", asked.destination, type(error).__name__)  # noqa: TRY400
+            except Exception as error:  # noqa: BLE001 - a fault of a key provider or of ours, for which the others must not pay
+                # The message stays on its queue. The text of the error may quote anything, so only its kind is logged.
+                _log.error("a message at %s could not be opened: %s", asked.destination, type(error).__name__)
                 broken.append(error)
                 self._hold(groups, received, asked)
             else:
