@@ -434,9 +434,9 @@ class AdapterContract:
             line.send(sealer, place, b"first")
         world.keys.unavailable.clear()
         line.send(sealer, place, b"second")
+        assert len(line.held(place, 1)) == 1
         with line.receiving(world.sealer(policy), place) as receiving:
             assert receiving.take(1) == [b"second"]
-        assert len(line.held(place, 1)) == 1
 
     def test_the_key_service_is_asked_once(self, world: World, line: Line) -> None:
         """D4: one call to seal a hundred messages, one to open them."""

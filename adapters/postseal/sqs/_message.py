@@ -1,0 +1,176 @@
+"""How an envelope rides in an SQS message: destinations, text, attributes, sizes, MD5. Pure: no client, no sealer.
+
+Source: Amazon SQS API Reference (SendMessage, ReceiveMessage, Message); SPEC.md 5.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from collections.abc import Collection, Mapping
+from functools import lru_cache
+from hashlib import md5
+from typing import Any, Final, TypeAlias
+
+from postseal.core import ConfigError
+from postseal.core.context import HeaderValue
+from postseal.core.wire import looks_sealed
+
+__all__ = [
+    "MAX_BYTES",
+    "Attributes",
+    "asks_for",
+    "asks_for_all",
+    "attributes_md5",
+    "attributes_size",
+    "destination_of",
+    "envelope_of",
+    "is_fifo",
+    "names_queue",
+    "text_md5",
+    "text_of",
+    "values_of",
+]
+
+MAX_BYTES: Final = 1024 * 1024
+"""Bytes of a message, and of all messages of a batch, attributes counted. Source: Amazon SQS Developer Guide, message quotas."""
+
+Attributes: TypeAlias = Mapping[str, Mapping[str, Any]]
+"""``MessageAttributes``: by name, a DataType and a StringValue or BinaryValue."""
+
+_QUEUE: Final = re.compile(r"[A-Za-z0-9_-]{1,80}|[A-Za-z0-9_-]{1,75}\.fifo")
+"""Source: Amazon SQS API, CreateQueue, QueueName."""
+
+
+# -- destinations ------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1024)
+def destination_of(queue_url: str) -> str:
+    """Return the destination of the queue at *queue_url*: ``sqs:`` and the last part of its path.
+
+    Account and region are no part of it, so that messages open where they were redriven or bridged to.
+
+    Raises:
+        ConfigError: The URL does not end in a queue's name.
+    """
+    name = queue_url.rpartition("/")[2]
+    if not names_queue(name):
+        raise ConfigError(f"QueueUrl does not end in the name of a queue: {queue_url!r}")
+    return f"sqs:{name}"
+
+
+def names_queue(name: str) -> bool:
+    """Tell whether *name* may be that of a queue."""
+    return _QUEUE.fullmatch(name) is not None
+
+
+def is_fifo(destination: str) -> bool:
+    """Tell whether messages of *destination* keep their order and are deduplicated."""
+    return destination.endswith(".fifo")
+
+
+# -- text --------------------------------------------------------------------------------------------------------------
+
+_TO_URL: Final = bytes.maketrans(b"+/", b"-_")
+_FROM_URL: Final = bytes.maketrans(b"-_+/=", b"+/!!!")
+_PADDING: Final = (b"", None, b"==", b"=")
+"""By the length modulo 4; None where no bytes have a text of that length."""
+_LAST: Final = ("", "", "AQgw", "AEIMQUYcgkosw048")
+"""What a text may end in, by its length modulo 4, so that the bits it leaves over are zero. Source: RFC 4648 3.5."""
+_STARTS: Final = ("2GCE", "0Y", "0o")
+"""How the text of an envelope begins: bytes d8 60 84, d1 84, d2 84. Source: SPEC.md 3.4."""
+
+
+def text_of(envelope: bytes) -> str:
+    """Write *envelope* as SQS takes it: base64url without padding, four characters for three bytes. Source: RFC 4648 5."""
+    return binascii.b2a_base64(envelope, newline=False).translate(_TO_URL).rstrip(b"=").decode("ascii")
+
+
+def envelope_of(text: str) -> bytes | None:
+    """Return the envelope that *text* is, exactly as `text_of` would write it; None where it is anything else.
+
+    What it returns only looks like an envelope: nothing in it is authenticated.
+    """
+    if not text.startswith(_STARTS) or not text.isascii():
+        return None
+    over = len(text) % 4
+    padding = _PADDING[over]
+    if padding is None or (over and text[-1] not in _LAST[over]):
+        return None
+    try:
+        envelope = binascii.a2b_base64(text.encode().translate(_FROM_URL) + padding, strict_mode=True)
+    except binascii.Error:
+        return None
+    return envelope if looks_sealed(envelope) else None
+
+
+# -- attributes --------------------------------------------------------------------------------------------------------
+
+
+def values_of(attributes: Attributes | None, names: Collection[str]) -> dict[str, HeaderValue]:
+    """Return the values of the attributes of these *names*: text of String and Number, bytes of Binary. Source: SPEC.md 5.2."""
+    if not attributes:
+        return {}
+    return {name: _value(attributes[name]) for name in names if name in attributes}
+
+
+def _value(attribute: Mapping[str, Any]) -> HeaderValue:
+    if _is_binary(attribute):
+        value = attribute.get("BinaryValue")
+        return value.encode() if isinstance(value, str) else value  # botocore takes both
+    return attribute.get("StringValue")
+
+
+def _is_binary(attribute: Mapping[str, Any]) -> bool:
+    return str(attribute.get("DataType")).startswith("Binary")
+
+
+def _raw(value: HeaderValue) -> bytes:
+    """Return the bytes of a value that SQS counts and digests; none of one that botocore will not send."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogatepass")
+    return bytes(value) if isinstance(value, (bytes, bytearray, memoryview)) else b""
+
+
+def attributes_size(attributes: Attributes | None) -> int:
+    """Return the bytes that *attributes* count for: names, types and values. Source: SQS Developer Guide, message attributes."""
+    if not attributes:
+        return 0
+    return sum(
+        len(name.encode()) + len(str(attribute.get("DataType", "")).encode()) + len(_raw(_value(attribute)))
+        for name, attribute in attributes.items()
+    )
+
+
+def asks_for_all(names: Collection[str]) -> bool:
+    """Tell whether a receive with these *names* hands out every attribute. Source: SQS API, ReceiveMessage."""
+    return "All" in names or ".*" in names
+
+
+def asks_for(name: str, names: Collection[str]) -> bool:
+    """Tell whether a receive with these *names* may hand out the attribute *name*. Source: SQS API, ReceiveMessage."""
+    if name in names or asks_for_all(names):
+        return True
+    return any(pattern.endswith(".*") and name.startswith(pattern[:-2]) for pattern in names)
+
+
+# -- MD5 ---------------------------------------------------------------------------------------------------------------
+
+
+def text_md5(text: str | bytes) -> str:
+    """Return the MD5 of a body in hex, as SQS does."""
+    data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    return md5(data, usedforsecurity=False).hexdigest()
+
+
+def attributes_md5(attributes: Attributes) -> str:
+    """Return the MD5 of *attributes* in hex, as SQS does. Source: SQS Developer Guide, calculating the MD5 digest of message attributes."""
+    digest = md5(usedforsecurity=False)
+    for name, attribute in sorted(attributes.items()):
+        binary = _is_binary(attribute)
+        value = _raw(_value(attribute))
+        for part in (name.encode(), str(attribute.get("DataType", "")).encode()):
+            digest.update(len(part).to_bytes(4, "big") + part)
+        digest.update((b"\x02" if binary else b"\x01") + len(value).to_bytes(4, "big") + value)
+    return digest.hexdigest()

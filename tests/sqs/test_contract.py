@@ -1,0 +1,25 @@
+"""What every adapter does, done by this one."""
+
+import pytest
+
+from tests.contract import AdapterContract
+from tests.sqs.conftest import make_client, make_resource
+from tests.sqs.line import ClientLine, FifoLine, ResourceLine
+
+
+class TestClient(AdapterContract):
+    @pytest.fixture
+    def line(self, aws):
+        return ClientLine(make_client)
+
+
+class TestResource(AdapterContract):
+    @pytest.fixture
+    def line(self, aws):
+        return ResourceLine(make_client, make_resource)
+
+
+class TestFifo(AdapterContract):
+    @pytest.fixture
+    def line(self, aws):
+        return FifoLine(make_client)
