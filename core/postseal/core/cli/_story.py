@@ -43,7 +43,7 @@ INJECTED: Final = Attack(
 MOVED: Final = Attack(
     "moved", "a sealed order is copied, byte for byte, from orders to refunds", Verdict.WRONG_DESTINATION
 )
-RELABELLED: Final = Attack("relabelled", f"its content-type is changed to {_PICKLE}", Verdict.FORGED)
+RELABELLED: Final = Attack("relabelled", f"content-type of a sealed order becomes {_PICKLE}", Verdict.FORGED)
 INSIDER: Final = Attack(
     "wrong sender", "the warehouse signs with its own key, and says it is the shop", Verdict.UNKNOWN_SENDER
 )
