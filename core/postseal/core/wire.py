@@ -358,10 +358,10 @@ def decode(data: bytes) -> Envelope:
     """
     if not looks_sealed(data):
         raise Refused(Verdict.UNPROTECTED, "the body is no envelope")
-    reader = _Reader(data, 0, len(data))
+    reader = _Reader(data, 0, len(data), "envelope")
     tag = reader.take(_TAG)
     envelope = _encrypt(reader) if tag == TAG_ENCRYPT else _signed(reader, tag)
-    reader.finish("envelope")
+    reader.finish()
     return envelope
 
 
@@ -385,7 +385,7 @@ def _encrypt(reader: _Reader) -> Envelope:
 def _recipients(reader: _Reader) -> tuple[Recipient, ...]:
     count = reader.take(_ARRAY)
     if not 1 <= count <= MAX_RECIPIENTS:
-        _malformed(f"{count} recipients; 1 to {MAX_RECIPIENTS} may be")
+        reader.malformed(f"{count} recipients; 1 to {MAX_RECIPIENTS} may be")
     recipients: dict[tuple[int, bytes], Recipient] = {}
     for _ in range(count):
         reader.expect(_ARRAY, 3)
@@ -398,7 +398,7 @@ def _recipients(reader: _Reader) -> tuple[Recipient, ...]:
         wrapped = reader.byte_string(1, MAX_WRAPPED)
         recipients[algorithm, key_id] = Recipient(algorithm, key_id, wrapped)
     if len(recipients) != count:
-        _malformed("two recipients have the same algorithm and key id")
+        reader.malformed("two recipients have the same algorithm and key id")
     return tuple(recipients.values())
 
 
@@ -411,27 +411,27 @@ def _signed(reader: _Reader, tag: int) -> Envelope:
     outer = _outer(protected, signature)
     if outer is None:
         header = _header(protected, encrypting=False)
-        _check_signature_form(header.algorithm, tag, signature)
+        _check_signature_form(reader, header.algorithm, tag, signature)
         return Envelope(protected=protected, header=header, payload=payload, signature=signature)
-    _check_signature_form(outer.algorithm, tag, signature)
+    _check_signature_form(reader, outer.algorithm, tag, signature)
     if payload[:3] != ENCRYPT_HEAD:
-        _malformed("a signed envelope that says it encrypts holds no encrypting one")
-    inner = _Reader(payload, 2, len(payload))
+        reader.malformed("a signed envelope that says it encrypts holds no encrypting one")
+    inner = _Reader(payload, 2, len(payload), "inner envelope")
     envelope = _encrypt(inner)
-    inner.finish("inner envelope")
+    inner.finish()
     if envelope.header.protection is not Protection.PRIVACY:
-        _malformed("a signed envelope holds one that is not of privacy")
+        reader.malformed("a signed envelope holds one that is not of privacy")
     return envelope._replace(outer=outer, inner=payload)
 
 
-def _check_signature_form(algorithm: Algorithm, tag: int, signature: bytes) -> None:
+def _check_signature_form(reader: _Reader, algorithm: Algorithm, tag: int, signature: bytes) -> None:
     if algorithm.tag != tag or algorithm.signature_size != len(signature):
-        _malformed("tag, algorithm and length of the signature do not belong together")
+        reader.malformed("tag, algorithm and length of the signature do not belong together")
 
 
 def _outer(protected: bytes, signature: bytes) -> Outer | None:
     """Read the outer protected header of privacy, or None where it is one of integrity."""
-    reader = _Reader(protected, 0, len(protected))
+    reader = _Reader(protected, 0, len(protected), "signature's header")
     if reader.take(_MAP) != 3:  # noqa: PLR2004 - labels 1, 3 and 4
         return None
     algorithm = _algorithm(reader)
@@ -439,7 +439,7 @@ def _outer(protected: bytes, signature: bytes) -> Outer | None:
     reader.expect(_UNSIGNED, FORMAT_ENCRYPT)
     reader.expect(_UNSIGNED, 4)
     key_id = reader.byte_string(1, MAX_KEY_ID)
-    reader.finish("outer header")
+    reader.finish()
     return Outer(algorithm, key_id, protected, signature)
 
 
@@ -447,12 +447,12 @@ def _algorithm(reader: _Reader) -> Algorithm:
     reader.expect(_UNSIGNED, 1)
     number = reader.integer()
     if number not in (Algorithm.HMAC_256, Algorithm.ES256, Algorithm.EDDSA):
-        _malformed(f"signature algorithm {number} is not of this profile")
+        reader.malformed(f"signature algorithm {number} is not of this profile")
     return Algorithm(number)
 
 
 def _header(protected: bytes, *, encrypting: bool) -> Header:  # noqa: C901 - one story, element by element
-    reader = _Reader(protected, 0, len(protected))
+    reader = _Reader(protected, 0, len(protected), "header")
     count = reader.take(_MAP)
     algorithm = Algorithm.A256GCM
     if encrypting:
@@ -472,29 +472,29 @@ def _header(protected: bytes, *, encrypting: bool) -> Header:  # noqa: C901 - on
         reader.expect(_UNSIGNED, 4)
         key_id = reader.byte_string(1, MAX_KEY_ID)
     if count != 4 + (content_type is not None):
-        _malformed(f"{count} header parameters")
+        reader.malformed(f"{count} header parameters")
     reader.expect(_UNSIGNED, 15)
     sender, destination, expires, seconds, message_id = _claims(reader)
     if reader.integer() != LABEL:
-        _malformed("a header parameter that is not of this profile")
+        reader.malformed("a header parameter that is not of this profile")
     reader.expect(_ARRAY, 7)
     if (version := reader.take(_UNSIGNED)) != VERSION:
-        _malformed(f"the envelope is of version {version}; this library knows version {VERSION}")
+        reader.malformed(f"the envelope is of version {version}; this library knows version {VERSION}")
     protection = _protection(reader, encrypting=encrypting)
     millis = int.from_bytes(reader.byte_string(2, 2), "big")
     if millis > 999:  # noqa: PLR2004 - milliseconds of a second
-        _malformed("more than 999 milliseconds")
+        reader.malformed("more than 999 milliseconds")
     policy = reader.name(1, MAX_POLICY)
     policy_version = reader.take(_UNSIGNED)
     if policy_version >= 1 << 32:
-        _malformed("the policy version is over 32 bits")
+        reader.malformed("the policy version is over 32 bits")
     bound = _bound(reader)
     commitment = None
     if encrypting:
         commitment = reader.byte_string(32, 32)
     elif reader.byte() != _NULL:
-        _malformed("integrity has no key commitment")
-    reader.finish("header")
+        reader.malformed("integrity has no key commitment")
+    reader.finish()
     return Header(
         algorithm=algorithm,
         sender=sender,
@@ -525,7 +525,7 @@ def _claims(reader: _Reader) -> tuple[str, str, int | None, int, bytes]:
         reader.expect(_UNSIGNED, 4)
         expires = reader.time()
     if count != 4 + (expires is not None):
-        _malformed(f"{count} claims")
+        reader.malformed(f"{count} claims")
     reader.expect(_UNSIGNED, 6)
     seconds = reader.time()
     reader.expect(_UNSIGNED, 7)
@@ -537,34 +537,37 @@ def _protection(reader: _Reader, *, encrypting: bool) -> Protection:
     number = reader.take(_UNSIGNED)
     allowed: Iterable[int] = (1, 2) if encrypting else (3,)
     if number not in allowed:
-        _malformed(f"protection {number} does not stand in this form")
+        reader.malformed(f"protection {number} does not stand in this form")
     return Protection(number)
 
 
 def _bound(reader: _Reader) -> tuple[str, ...]:
     count = reader.take(_ARRAY)
     if count > MAX_BOUND:
-        _malformed(f"{count} bound headers; at most {MAX_BOUND} may be")
+        reader.malformed(f"{count} bound headers; at most {MAX_BOUND} may be")
     names = tuple(reader.text(1, MAX_TEXT) for _ in range(count))
     encoded = [name.encode() for name in names]
     if any(a >= b for a, b in pairwise(encoded)):
-        _malformed("bound headers are out of order or repeated")
+        reader.malformed("bound headers are out of order or repeated")
     return names
 
 
-def _malformed(why: str) -> NoReturn:
-    raise Refused(Verdict.MALFORMED, why)
-
-
 class _Reader:
-    """Reads deterministic CBOR from ``data[position:end]``, and refuses any other."""
+    """Reads deterministic CBOR from ``data[position:end]``, which is *what*, and refuses any other."""
 
-    __slots__ = ("data", "end", "position")
+    __slots__ = ("data", "end", "position", "what")
 
-    def __init__(self, data: bytes, position: int, end: int) -> None:
+    def __init__(self, data: bytes, position: int, end: int, what: str) -> None:
         self.data = data
         self.position = position
         self.end = end
+        self.what = what
+
+    def malformed(self, why: str) -> NoReturn:
+        """Refuse, saying up to where the bytes were read: the fault ends there."""
+        raise Refused(
+            Verdict.MALFORMED, f"{why} (at byte {self.position:,} of {self.end:,} of the {self.what})"
+        )
 
     def peek(self) -> int:
         """Return the next byte without taking it; -1 at the end."""
@@ -572,7 +575,7 @@ class _Reader:
 
     def byte(self) -> int:
         if self.position >= self.end:
-            _malformed("the envelope ends early")
+            self.malformed(f"the {self.what} ends early")
         value = self.data[self.position]
         self.position += 1
         return value
@@ -581,7 +584,7 @@ class _Reader:
         """Take a head of *major* type and return its argument."""
         first = self.byte()
         if first >> 5 != major:
-            _malformed(f"major type {first >> 5} where {major} is due")
+            self.malformed(f"major type {first >> 5} where {major} is due")
         return self._argument(first)
 
     def _argument(self, first: int) -> int:
@@ -589,38 +592,38 @@ class _Reader:
         if low < 24:  # noqa: PLR2004 - RFC 8949 3, likewise below
             return low
         if low > 27:  # noqa: PLR2004
-            _malformed("an indefinite length")
+            self.malformed("an indefinite length")
         size = 1 << low - 24
         stop = self.position + size
         if stop > self.end:
-            _malformed("the envelope ends early")
+            self.malformed(f"the {self.what} ends early")
         value = int.from_bytes(self.data[self.position : stop], "big")
         self.position = stop
         if value < (24 if size == 1 else 1 << 4 * size):
-            _malformed("a number that is not in its shortest form")
+            self.malformed("a number that is not in its shortest form")
         return value
 
     def expect(self, major: int, argument: int) -> None:
         """Take a head that must be *major* and *argument*."""
         if (found := self.take(major)) != argument:
-            _malformed(f"{found} where {argument} is due (major type {major})")
+            self.malformed(f"{found} where {argument} is due (major type {major})")
 
     def integer(self) -> int:
         """Take an integer between -2**32 and 2**32 - 1."""
         first = self.byte()
         major = first >> 5
         if major not in (_UNSIGNED, _NEGATIVE):
-            _malformed(f"major type {major} where an integer is due")
+            self.malformed(f"major type {major} where an integer is due")
         value = self._argument(first)
         if value >= 1 << 32:
-            _malformed("an integer over 32 bits")
+            self.malformed("an integer over 32 bits")
         return -1 - value if major == _NEGATIVE else value
 
     def time(self) -> int:
         """Take a time in whole seconds; its shortest form must have four bytes."""
         seconds = self.take(_UNSIGNED)
         if not TIME_MIN <= seconds <= TIME_MAX:
-            _malformed("a time before 1970-01-02 or after 2106-02-07")
+            self.malformed("a time before 1970-01-02 or after 2106-02-07")
         return seconds
 
     def byte_string(self, least: int, most: int) -> bytes:
@@ -630,26 +633,26 @@ class _Reader:
         try:
             return self._bytes(_TEXT, least, most).decode()
         except UnicodeDecodeError:
-            _malformed("text that is not UTF-8")
+            self.malformed("text that is not UTF-8")
 
     def name(self, least: int, most: int) -> str:
         """Take a text that is a name: NFC and without control characters."""
         name = self.text(least, most)
         if not is_plain(name):
-            _malformed("a name that is not in normalisation form C or has control characters")
+            self.malformed("a name that is not in normalisation form C or has control characters")
         return name
 
     def _bytes(self, major: int, least: int, most: int) -> bytes:
         size = self.take(major)
         if not least <= size <= most:
-            _malformed(f"{size} bytes where {least} to {most} may be")
+            self.malformed(f"{size} bytes where {least} to {most} may be")
         stop = self.position + size
         if stop > self.end:
-            _malformed("the envelope ends early")
+            self.malformed(f"the {self.what} ends early")
         value = self.data[self.position : stop]
         self.position = stop
         return value
 
-    def finish(self, what: str) -> None:
+    def finish(self) -> None:
         if self.position != self.end:
-            _malformed(f"{self.end - self.position} bytes after the end of the {what}")
+            self.malformed(f"{self.end - self.position} bytes after the end of the {self.what}")
