@@ -124,10 +124,15 @@ class Result:
 
 
 def looks_sealed(data: bytes) -> bool:
-    """Tell whether *data* claims to be an envelope, by its first four bytes."""
-    if data[:4] in (b"\xd8\x60\x84\x58", b"\xd8\x60\x84\x59"):
-        return True
-    return len(data) >= 4 and data[:2] in (b"\xd1\x84", b"\xd2\x84") and 0x43 <= data[2] <= 0x59
+    """Tell whether *data* claims to be an envelope: by tag and array, the head of the header, and how its map begins."""
+    if data[:3] == b"\xd8\x60\x84":
+        rest, heads = data[3:], {0x58: 2, 0x59: 3}
+    elif data[:2] in (b"\xd1\x84", b"\xd2\x84"):
+        rest, heads = data[2:], {0x58: 2, 0x59: 3} | dict.fromkeys(range(0x43, 0x58), 1)
+    else:
+        return False
+    header = rest[heads[rest[0]] :] if rest and rest[0] in heads else b""
+    return header[:2] in (b"\xa3\x01", b"\xa4\x01", b"\xa5\x01")
 
 
 # --- 2 Encoding

@@ -218,7 +218,7 @@ def test_the_encoding_is_found(sealer, inspect, destination, encoding):
 
 @given(body=st.binary(max_size=64), encoding=st.sampled_from(["base64", "base64url", "hex"]), data=st.data())
 def test_text_may_be_broken_into_lines_quoted_and_upper_case(body, encoding, data):
-    envelope = b"\xd8\x60\x84\x58" + body
+    envelope = b"\xd8\x60\x84\x58\x20\xa4\x01" + body
     text = WRITTEN[encoding](envelope)
     if encoding == "hex" and data.draw(st.booleans()):
         text = b"0x" + text.upper()

@@ -639,7 +639,7 @@ def test_a_forged_look_alike_is_refused_and_never_passed_on_in_clear(form):
     for call in (
         lambda: fresh.seal(changed, destination=HERE),
         lambda: asyncio.run(fresh.sealer.aseal(changed, destination=HERE)),
-        lambda: one.seal(envelope[:4] + BODY, destination=HERE),
+        lambda: one.seal(envelope[:8] + BODY, destination=HERE),
         lambda: one.seal(envelope[:-1], destination=HERE),
     ):
         assert refusal(call) in {Verdict.FORGED, Verdict.MALFORMED}

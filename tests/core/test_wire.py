@@ -234,10 +234,36 @@ def test_texts_are_encoded_as_a_cbor_library_does(value):
 
 
 def test_only_envelopes_look_sealed():
-    assert looks_sealed(bytes.fromhex("d8608458"))
-    assert looks_sealed(bytes.fromhex("d1844300"))
-    for start in ("", "d86084", "d8608457", "d18442", "d284", "d2845a00", "d0844300", "d1834300", "7b7d"):
+    for start in (
+        "d860845880a401",
+        "d86084590100a501",
+        "d18443a301",
+        "d28457a301",
+        "d1845820a301",
+        "d284590100a501",
+    ):
+        assert looks_sealed(bytes.fromhex(start)), start
+        for size in range(len(start) // 2):
+            assert not looks_sealed(bytes.fromhex(start)[:size]), (start, size)
+    for start in (
+        "d8608457a401",
+        "d860845a00010000a401",
+        "d18442a301",
+        "d28458a301",
+        "d1845a00000001a301",
+        "d18443a201",
+        "d18443a601",
+        "d18443a302",
+        "d08443a301",
+        "d18343a301",
+        "7b7d",
+    ):
         assert not looks_sealed(bytes.fromhex(start)), start
+
+
+def test_text_that_begins_with_a_cyrillic_letter_does_not_look_sealed():
+    for following in map(chr, range(0x20, 0x500)):
+        assert not looks_sealed(("ф" + following * 8).encode())
 
 
 @given(header=headers, other=headers)

@@ -10,7 +10,12 @@ from postseal.core import ConfigError
 from postseal.core.wire import looks_sealed
 from postseal.sqs import _message as m
 
-SEALED_STARTS = (b"\xd8\x60\x84\x58", b"\xd8\x60\x84\x59", b"\xd1\x84\x43", b"\xd2\x84\x59")
+SEALED_STARTS = (
+    b"\xd8\x60\x84\x58\x20\xa4\x01",
+    b"\xd8\x60\x84\x59\x01\x00\xa5\x01",
+    b"\xd1\x84\x43\xa3\x01",
+    b"\xd2\x84\x59\x01\x00\xa4\x01",
+)
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 sealed = st.builds(lambda start, rest: start + rest, st.sampled_from(SEALED_STARTS), st.binary(min_size=1))

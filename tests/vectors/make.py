@@ -627,6 +627,11 @@ def malformed(name: str, comment: str, spec: str, made: Made | bytes, m: Message
     return refused(f"malformed-{name}", comment, spec, "malformed", 2, envelope, m)
 
 
+def unlike(name: str, comment: str, made: Made) -> Vector:
+    """What is malformed so early that it does not even look sealed."""
+    return refused(f"unprotected-{name}", comment, "3.4, 8 step 1", "unprotected", 1, made.envelope, PLAIN)
+
+
 def bad_encoding() -> Iterator[Vector]:  # noqa: PLR0915 - a table
     good = make(PLAIN)
     ciphertext, protected = good.steps["ciphertext"], good.steps["protected"]
@@ -637,7 +642,7 @@ def bad_encoding() -> Iterator[Vector]:  # noqa: PLR0915 - a table
     yield malformed("long-protected-length", "The protected header's length is not in its shortest form.", wide, make(PLAIN, encrypt={"protected": head(2, len(protected), 2) + protected}))
     yield malformed("long-array-length", "The recipients' count is not in its shortest form.", wide, make(PLAIN, encrypt={"recipients": head(4, 1, 1)}))
     yield malformed("long-integer", "alg is not in its shortest form.", wide, make(PLAIN, header={"alg": b"\x01\x18\x03"}))
-    yield malformed("long-label", "A label is not in its shortest form.", wide, make(PLAIN, header={"alg": b"\x18\x01\x03"}))
+    yield unlike("long-label", "A label is not in its shortest form.", make(PLAIN, header={"alg": b"\x18\x01\x03"}))
     yield malformed("long-time", "iat with eight bytes where four do.", wide, make(PLAIN, header={"iat": b"\x06" + head(0, NOW // 1000, 8)}))
     yield malformed("long-time-early", "iat with four bytes where two do: a time that is too early for its place.", wide, make(PLAIN, header={"iat": b"\x06\x1a\x00\x00\xff\xff"}))
     for m in (replace(PLAIN, expires_s=NOW // 1000 + 60), replace(PRIVATE, expires_s=NOW // 1000 + 60)):
@@ -646,16 +651,17 @@ def bad_encoding() -> Iterator[Vector]:  # noqa: PLR0915 - a table
     yield malformed("milliseconds-1000-privacy", "1,000 milliseconds, rightly signed.", "4", make(PRIVATE, header={"milliseconds": b"\x42\x03\xe8"}), PRIVATE)
     yield malformed("long-negative", "The postseal label with eight bytes where four do.", wide, make(PLAIN, header={"postseal": head(1, 65_536, 8) + b"\x87"}))
     yield malformed("long-text-length", "The sender's length is not in its shortest form.", wide, make(PLAIN, header={"iss": b"\x01" + head(3, 11, 1) + b"billing-api"}))
-    yield malformed("long-map-length", "The header's size is not in its shortest form.", wide, make(PLAIN, header={"map": head(5, 4, 1)}))
+    yield unlike("long-map-length", "The header's size is not in its shortest form.", make(PLAIN, header={"map": head(5, 4, 1)}))
     endless = "2 rule 2"
     yield malformed("indefinite-ciphertext", "A ciphertext in pieces.", endless, make(PLAIN, encrypt={"ciphertext": b"\x5f" + bstr(ciphertext) + b"\xff"}))
     yield malformed("indefinite-recipients", "Recipients without a count.", endless, make(PLAIN, encrypt={"recipients": b"\x9f", "end": b"\xff"}))
-    yield malformed("indefinite-map", "A header without a count.", endless, make(PLAIN, header={"map": b"\xbf", "end": b"\xff"}))
+    yield unlike("indefinite-map", "A header without a count.", make(PLAIN, header={"map": b"\xbf", "end": b"\xff"}))
     yield malformed("indefinite-unprotected", "An empty map without a count.", endless, make(PLAIN, encrypt={"unprotected": b"\xbf\xff"}))
     yield malformed("indefinite-text", "A sender in pieces.", endless, make(PLAIN, header={"iss": b"\x01\x7f" + text("billing-api") + b"\xff"}))
     order = "2 rule 3"
     pieces = good.pieces
-    yield malformed("labels-out-of-order", "IV before alg.", order, make(PLAIN, header={"alg": pieces["IV"], "IV": pieces["alg"]}))
+    yield unlike("labels-out-of-order", "IV before alg.", make(PLAIN, header={"alg": pieces["IV"], "IV": pieces["alg"]}))
+    yield malformed("labels-out-of-order", "IV behind the claims.", order, make(PLAIN, header={"IV": b"", "postseal": pieces["IV"] + pieces["postseal"]}))
     yield malformed("claims-out-of-order", "aud before iss.", order, make(PLAIN, header={"iss": pieces["aud"], "aud": pieces["iss"]}))
     yield malformed("label-twice", "alg twice.", order, make(PLAIN, header={"map": b"\xa5", "alg": pieces["alg"] * 2}))
     yield malformed("claim-twice", "iss twice.", order, make(PLAIN, header={"claims": b"\x0f\xa5", "iss": pieces["iss"] * 2}))
@@ -666,7 +672,7 @@ def bad_encoding() -> Iterator[Vector]:  # noqa: PLR0915 - a table
     yield malformed("trailing-in-header", "A byte after the header's map.", end, make(PLAIN, header={"end": b"\x00"}))
     yield malformed("ends-early", "The last byte is missing.", end, good.envelope[:-1])
     yield malformed("ends-in-ciphertext", "It ends within the ciphertext.", end, good.envelope[: len(good.envelope) - 100])
-    yield malformed("ends-in-head", "It ends within a length.", end, good.envelope[:4])
+    yield malformed("ends-in-head", "It ends within a length.", end, good.envelope[: 3 + 2 + len(protected) + 1 + 1])
     yield malformed("header-ends-early", "The header ends before its commitment.", end, make(PLAIN, header={"commitment": b""}))
     words = "2 rule 5"
     yield malformed("not-utf-8", "A sender that is not UTF-8.", words, make(PLAIN, header={"iss": b"\x01\x64\xff\xfe\xfd\xfc"}))
@@ -684,7 +690,7 @@ def bad_encoding() -> Iterator[Vector]:  # noqa: PLR0915 - a table
     yield malformed("claims-gigabytes-of-text", "A sender of 4 GiB.", huge, make(PLAIN, header={"iss": b"\x01\x7a\xff\xff\xff\xff"}))
     yield malformed("claims-billions-of-recipients", "2**32 - 1 recipients.", huge, make(PLAIN, encrypt={"recipients": b"\x9a\xff\xff\xff\xff"}))
     yield malformed("claims-billions-of-names", "2**64 - 1 bound names.", huge, make(PLAIN, header={"bound": b"\x9b" + b"\xff" * 8}))
-    yield malformed("claims-billions-of-labels", "2**32 - 1 header parameters.", huge, make(PLAIN, header={"map": b"\xba\xff\xff\xff\xff"}))
+    yield unlike("claims-billions-of-labels", "2**32 - 1 header parameters.", make(PLAIN, header={"map": b"\xba\xff\xff\xff\xff"}))
     yield malformed("claims-gigabytes-of-wrapped-key", "A wrapped key of 4 GiB.", huge, make(PLAIN, encrypt={"recipient 0": b"\x83\x40\xa2\x01" + cbor2.dumps(ref.LOCAL) + b"\x04" + bstr(b"main-1") + b"\x5a\xff\xff\xff\xff"}))
     yield malformed("nested", "Arrays within arrays within arrays.", "2 rule 6", make(PLAIN, header={"end": b"\x81" * 5000}))
 
@@ -805,8 +811,8 @@ def bad_form() -> Iterator[Vector]:
     yield form("recipient-wrapped-null", "A wrapped key that is null.", six, recipients=b"\x82", recipient_0=good + recipient(b"\x24", b"\x41k", b"\xf6"))
     yield form("recipient-algorithm-text", "A wrapping algorithm by its name.", six, recipients=b"\x82", recipient_0=good + recipient(text("A256KW"), b"\x41k"))
     yield form("recipient-algorithm-64-bits", "A wrapping algorithm beyond 32 bits.", "10.3", recipients=b"\x82", recipient_0=good + recipient(cbor2.dumps(2**32), b"\x41k"))
-    yield form("protected-23", "A protected header of 23 bytes.", "3.4, 9", protected=b"\x58\x17" + bytes(23))
-    yield form("protected-not-a-map", "A protected header that is an array.", six, protected=bstr(cbor2.dumps([1, 2, 3, "x" * 30])))
+    yield form("protected-23", "A protected header of 23 bytes.", "3.4, 9", protected=b"\x58\x17\xa4\x01" + bytes(21))
+    yield unlike("protected-not-a-map", "A protected header that is an array.", make(PLAIN, encrypt={"protected": bstr(cbor2.dumps([1, 2, 3, "x" * 30]))}))
 
 
 def bad_signed_form() -> Iterator[Vector]:
@@ -829,7 +835,7 @@ def bad_signed_form() -> Iterator[Vector]:
     yield malformed("eddsa-in-mac0", "EdDSA under the tag of COSE_Mac0.", "10.1", make(ed, sign_as=17), ed)
     yield outer("outer-content-format", "Another content format.", "3.2", content_format=b"\x03\x18\x62")
     yield outer("outer-content-type", "The content format as a text.", "3.2", content_format=b"\x03" + text("application/cose"))
-    yield outer("outer-label-missing", "No content format.", "3.2", map=b"\xa2", content_format=b"")
+    yield unlike("outer-label-missing", "No content format.", make(PRIVATE, outer={"map": b"\xa2", "content format": b""}))
     yield outer("outer-fourth-label", "A fourth label in the outer header.", "3.2", map=b"\xa4", end=b"\x05\x40")
     yield outer("outer-out-of-order", "kid before the content format.", "2 rule 3", content_format=b"\x04\x46hmac-1", kid=b"\x03\x18\x60")
     yield outer("outer-kid-empty", "An empty kid.", "9", kid=b"\x04\x40")

@@ -6,6 +6,7 @@ the headers of all messages of one data key, so that the rest is four holes of f
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
@@ -55,6 +56,10 @@ _NULL: Final = 0xF6
 ENCRYPT_HEAD: Final = b"\xd8\x60\x84"
 """Tag 96 and the array of COSE_Encrypt."""
 _ENC_STRUCTURE: Final = b"\x83\x67Encrypt"
+_START: Final = re.compile(
+    rb"(?s:\xd8\x60\x84(?:\x58.|\x59..)|[\xd1\xd2]\x84(?:[\x43-\x57]|\x58.|\x59..))[\xa3-\xa5]\x01"
+)
+"""Tag, array, the protected byte string's head, then the map's and its first label. Source: SPEC.md 3.4."""
 _LABEL_HEAD: Final = integer(LABEL)
 
 
@@ -340,12 +345,7 @@ def byte_span(data: bytes, at: int) -> tuple[int, int]:
 
 def looks_sealed(data: bytes) -> bool:
     """Tell whether *data* begins as an envelope does. Source: SPEC.md 3.4."""
-    first = data[:4]
-    if len(first) < 4:  # noqa: PLR2004 - the four bytes just taken
-        return False
-    if first[0] == 0xD8:  # noqa: PLR2004 - the head of tag 96, as in SPEC.md 3.4; likewise below
-        return first[:3] == ENCRYPT_HEAD and first[3] in (0x58, 0x59)
-    return first[0] in (0xD1, 0xD2) and first[1] == 0x84 and 0x43 <= first[2] <= 0x59  # noqa: PLR2004
+    return _START.match(data) is not None
 
 
 def decode(data: bytes) -> Envelope:
