@@ -15,6 +15,7 @@ from confluent_kafka.serialization import SerializationError
 
 from postseal.core import ConfigError, Policy, Refused, Sealer, Verdict
 from postseal.kafka import Consumer, DeserializingConsumer, Producer, RefusedMessage
+from postseal.kafka._partitions import Troubles
 from tests.contract import Raw, World
 from tests.kafka.lines import ClientLine
 
@@ -388,22 +389,25 @@ class TestWhileTheKeyServiceIsAway:
             consumer.resume(partition)
             assert take(consumer, 1) == [b"1"]
 
-    def test_what_the_user_resumes_waits_until_it_is_due(self, world: World, line: ClientLine) -> None:
+    def test_a_partition_that_waits_is_not_fetched_from(self, world: World, line: ClientLine) -> None:
+        """D8: a key service in trouble is not driven further into it, not even by a user who resumes."""
         topic = line.place()
         policy = fill(world, line, topic, b"1")
         world.keys.unavailable.set()
         with consuming(line, world.sealer(policy), topic) as consumer:
+            consumer._troubles = Troubles(first_wait=1000, longest_wait=1000)
             until(lambda: world.keys.calls["unwrap"] >= 1, lambda: consumer.poll(0.2))
+            assert consumer.poll(0.3) is None
             consumer.resume([TopicPartition(topic, 0)])
-            assert consumer._waits((topic, 0))
-            world.keys.unavailable.clear()
-            assert take(consumer, 1) == [b"1"]
+            assert consumer.consume(5, 0.3) == []
+            assert world.keys.calls["unwrap"] == 1
 
     def test_a_seek_ends_the_wait(self, world: World, line: ClientLine) -> None:
         topic = line.place()
         policy = fill(world, line, topic, b"1", b"2")
         world.keys.unavailable.set()
         with consuming(line, world.sealer(policy), topic) as consumer:
+            consumer._troubles = Troubles(first_wait=1000, longest_wait=1000)
             until(lambda: world.keys.calls["unwrap"] >= 1, lambda: consumer.poll(0.2))
             world.keys.unavailable.clear()
             consumer.seek(TopicPartition(topic, 0, 1))
