@@ -250,6 +250,19 @@ def test_a_deletion_that_fails_costs_nothing(line, place, discarding, caplog):
     assert CLEAR not in caplog.text
 
 
+@pytest.mark.parametrize("on_refused", ["discard", "quarantine"])
+def test_in_observe_a_refused_message_stays(world, line, place, refused, on_refused):
+    """Observing reports, and does nothing to the queue."""
+    home = line.place()
+    line.send(world.sealer(world.policy(home)), home, CLEAR.encode())
+    line.put(place, *line.held(home, 1))
+    policy = world.policy(place, home, mode="observe", on_refused=on_refused, quarantine=f"sqs:{refused}")
+    assert receive(protect(make_client(), world.sealer(policy)), line.url(place)) == []
+    assert world.verdicts() == [Verdict.WRONG_DESTINATION]
+    assert lies(line, place) == 1
+    assert lies(line, refused) == 0
+
+
 # -- dead letters
 
 

@@ -144,7 +144,8 @@ class Receiving:
             except _Damaged as error:
                 refused.append(Turned(received, error, stays=True))
             except Refused as error:
-                refused.append(Turned(received, error))
+                # Who only observes wants nothing done to the queue.
+                refused.append(Turned(received, error, stays=asked.policy.mode == "observe"))
             except KeyUnavailable:
                 withheld.append(received)
                 if (key := _wrapped_key(message)) is not None:
