@@ -23,7 +23,16 @@ from postseal.core.errors import Refused, Verdict
 from postseal.core.opened import Facts, Opened
 from postseal.core.outgoing import UNBOUND
 from postseal.core.signing import HmacKey, SigningKey, Verify
-from postseal.core.wire import TIME_MIN, Envelope, Outer, Skeleton, byte_span, signed_head, to_be_signed_head
+from postseal.core.wire import (
+    MAX_BODY,
+    TIME_MIN,
+    Envelope,
+    Outer,
+    Skeleton,
+    byte_span,
+    signed_head,
+    to_be_signed_head,
+)
 
 __all__ = ["HINT_SIZE", "ShortWay", "Signed", "forged", "hint_of", "short_way", "wrong_signature"]
 
@@ -36,6 +45,7 @@ messages of one data key. A hint and no more: what is found is compared with the
 
 _VIEW_FROM: Final = 4096
 """Bytes of ciphertext from which a view of it is cheaper than a copy."""
+_MOST: Final = MAX_BODY + TAG_SIZE
 _MAX_KINDS: Final = 4
 """Kinds of messages of one data key: content types, with an expiry and without."""
 
@@ -150,7 +160,7 @@ def short_way(  # noqa: C901, PLR0915 - see above
         if seconds < TIME_MIN or millis > 999 or (expiring and parts[3] < TIME_MIN):  # noqa: PLR2004 - SPEC.md 4
             return None  # malformed, whatever else is wrong
         ticks = monotonic()
-        if ticks >= key.expires or size < TAG_SIZE or data[end:stop] != recipients:
+        if ticks >= key.expires or not TAG_SIZE <= size <= _MOST or data[end:stop] != recipients:
             return None
         bytes_beside = external(beside, bound) if bound or beside is not None else UNBOUND
         if before:
