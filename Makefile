@@ -18,7 +18,7 @@ help: ## what can be made
 .uv/bin/uv:
 	python3 -m venv .uv && .uv/bin/python -m pip --quiet --disable-pip-version-check install uv
 
-$(BIN)/python: $(UV)
+$(BIN)/python: | $(UV)
 	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
 
 $(VENV)/.demo: $(BIN)/python pyproject.toml constraints.txt
