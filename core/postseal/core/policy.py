@@ -1,6 +1,6 @@
 """What must be done for which destination: the objects that a policy file will be read into.
 
-Source: design of the policy file, docs/policy.md.
+A policy says what a producer must do and what a consumer must demand. Source: SPEC.md 8, for what each option makes of a message.
 """
 
 from __future__ import annotations
