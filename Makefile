@@ -14,12 +14,13 @@ export UV_SYSTEM_CERTS := 1
 help: ## what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
-# uv makes environments also where Debian's Python lacks venv; it comes through whatever pip there is.
+# uv makes environments also where Debian's Python lacks venv; it comes through whatever pip there is. With --seed there is a pip inside, too:
+# the servers of the integration tests are fetched with it.
 .uv/bin/uv:
 	python3 -m venv .uv && .uv/bin/python -m pip --quiet --disable-pip-version-check install uv
 
 $(BIN)/python: | $(UV)
-	$(UV) venv --quiet --allow-existing --python $(PYTHON) $(VENV)
+	$(UV) venv --quiet --seed --allow-existing --python $(PYTHON) $(VENV)
 
 $(VENV)/.demo: $(BIN)/python pyproject.toml constraints.txt
 	$(INSTALL) --editable '.[demo]'

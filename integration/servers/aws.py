@@ -106,7 +106,8 @@ class AwsEmulator(Server):
         try:
             return self._localemu(data_dir)
         except ServerUnavailable as error:
-            if self._wanted == "localemu" or containers.engine_answers():
+            # On CI nothing less will do: half of the tests would be left out.
+            if self._wanted == "localemu" or containers.engine_answers() or os.environ.get("CI") == "true":
                 raise
             launch = self._moto(data_dir)
             say(
