@@ -101,7 +101,7 @@ def test_whatever_is_an_envelope_looks_sealed_and_is_canonical(text):
 
 
 @pytest.mark.parametrize(
-    "clear", ["", "hello", "aGVsbG8", '{"order": 1}', "2GCE", "0Yes", "0oops", "2GCEAAAA"]
+    "clear", ["", "hello", "aGVsbG8", "2GCEW\ud800", '{"order": 1}', "2GCE", "0Yes", "0oops", "2GCEAAAA"]
 )
 def test_clear_text_is_no_envelope(clear):
     assert m.envelope_of(clear) is None

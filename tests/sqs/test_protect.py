@@ -1,5 +1,6 @@
 """`protect` and `unprotect`: what can be protected, once, and what is refused."""
 
+import logging
 import subprocess
 import sys
 
@@ -104,6 +105,23 @@ def test_unprotect_undoes_all(line, sealer, place):
     client.receive_message(QueueUrl=line.url(place), MessageAttributeNames=["x"])
     assert wire.sent("SendMessage")[0]["MessageBody"] == CLEAR
     assert set(wire.sent("ReceiveMessage")[0]) == {"QueueUrl", "MessageAttributeNames"}
+
+
+def test_unprotect_leaves_no_handler_behind(line, sealer, place, caplog):
+    """botocore logs each handler that it calls."""
+    client, url = protect(make_client(), sealer), line.url(place)
+    caplog.set_level(logging.DEBUG, "botocore.hooks")
+
+    def use():
+        caplog.clear()
+        client.send_message(QueueUrl=url, MessageBody=CLEAR)
+        client.send_message_batch(QueueUrl=url, Entries=[{"Id": "1", "MessageBody": CLEAR}])
+        client.receive_message(QueueUrl=url)
+        return caplog.text.count("postseal")
+
+    assert use() == 9
+    unprotect(client)
+    assert use() == 0
 
 
 def test_unprotect_of_what_is_not_protected_does_nothing(aws):

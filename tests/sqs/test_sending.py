@@ -438,12 +438,13 @@ def test_what_a_later_handler_seals_otherwise_is_not_sent(url, client):
         client.send_message(QueueUrl=url, MessageBody=CLEAR)
 
 
-def test_a_request_rewritten_after_it_was_serialized_is_not_sent(url, client):
+@pytest.mark.parametrize("event", ["before-call", "before-call.sqs", "before-call.sqs.SendMessage"])
+def test_a_request_rewritten_after_it_was_serialized_is_not_sent(url, client, event):
     def rewrite(params, **_):
         params["body"] = json.dumps({"QueueUrl": url, "MessageBody": CLEAR}).encode()
 
     wire = Wire(client)
-    client.meta.events.register_last("before-call.sqs.SendMessage", rewrite)
+    client.meta.events.register(event, rewrite)
     with pytest.raises(ConfigError, match="changed a body"):
         client.send_message(QueueUrl=url, MessageBody=CLEAR)
     assert wire.requests == []

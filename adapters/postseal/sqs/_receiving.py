@@ -187,17 +187,16 @@ class Receiving:
             else None,
             coordinates=received.coordinates,
         )
-        if opened.verdict is not Verdict.CLEAR:
-            try:
-                message["Body"] = opened.body.decode()
-            except UnicodeDecodeError:
-                raise self._refusal(
-                    Refused(Verdict.MALFORMED, "the opened body is no text", destination=asked.destination),
-                    asked,
-                    received,
-                ) from None
-            if claimed is not None:
-                message["MD5OfBody"] = text_md5(opened.body)
+        try:
+            message["Body"] = opened.body.decode()
+        except UnicodeDecodeError:
+            raise self._refusal(
+                Refused(Verdict.MALFORMED, "the opened body is no text", destination=asked.destination),
+                asked,
+                received,
+            ) from None
+        if claimed is not None:
+            message["MD5OfBody"] = text_md5(opened.body)
         _take_out(message, asked)
 
     def _damaged(self, detail: str, asked: _Asked, received: Received) -> Refused:
