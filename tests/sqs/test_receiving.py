@@ -292,10 +292,11 @@ def test_the_audit_event_names_the_message_of_sqs(world, line, url, place, clien
         (lambda text: text + "=", Verdict.UNPROTECTED),
         (lambda text: text[:40] + "\n" + text[40:], Verdict.UNPROTECTED),
         (lambda text: text[:-4], Verdict.MALFORMED),
-        (lambda text: text[:8], Verdict.MALFORMED),
+        (lambda text: text[:12], Verdict.MALFORMED),
+        (lambda text: text[:8], Verdict.UNPROTECTED),
         (lambda text: text.replace("-", "+").replace("_", "/") + "+", Verdict.UNPROTECTED),
         (json.dumps, Verdict.UNPROTECTED),
-        (lambda text: "фCD", Verdict.MALFORMED),
+        (lambda text: "фCD", Verdict.UNPROTECTED),
     ],
 )
 def test_a_text_that_was_changed_is_refused(world, line, place, url, client_of, spoil, verdict):
