@@ -46,6 +46,7 @@ messages of one data key. A hint and no more: what is found is compared with the
 _VIEW_FROM: Final = 4096
 """Bytes of ciphertext from which a view of it is cheaper than a copy."""
 _MOST: Final = MAX_BODY + TAG_SIZE
+_HEAD: Final = struct.Struct(">BH").pack
 _MAX_KINDS: Final = 4
 """Kinds of messages of one data key: content types, with an expiry and without."""
 
@@ -103,7 +104,7 @@ def short_way(  # noqa: C901, PLR0915 - see above
     bound, decrypt = header.bound, key.key.decrypt
     timed = always_timed or expiring
     not_future = 0
-    before = signature_head = b""
+    before, signature_size = b"", 0
     behind = ends = 0
     verify: Verify = _unsigned
     verify_unbound: Verify = _unsigned
@@ -111,8 +112,8 @@ def short_way(  # noqa: C901, PLR0915 - see above
     if signed is not None:
         outer, signer, retires = signed
         before = signed_head(outer.algorithm, outer.protected)
-        signature_head = byte_head(outer.algorithm.signature_size)
-        behind = len(signature_head) + outer.algorithm.signature_size
+        signature_size = outer.algorithm.signature_size  # 32 or 64: its head has two bytes
+        behind = 2 + signature_size
         ends = retires or 0
         prefix = to_be_signed_head(outer.algorithm, outer.protected)
         verify = signer.verifier(header.sender, header.destination, prefix)
@@ -132,14 +133,12 @@ def short_way(  # noqa: C901, PLR0915 - see above
                 signature = stop + 2
                 start = payload + 3
                 size = stop - start
-                if (  # RFC 8949 3: the head of a byte string of two bytes' length
-                    size < 0x100  # noqa: PLR2004
-                    or data[payload] != 0x59  # noqa: PLR2004
-                    or data[payload + 1] << 8 | data[payload + 2] != size
-                ):
+                if not 0x100 <= size <= 0xFFFF:  # noqa: PLR2004 - lengths of two bytes, RFC 8949 3
                     start, end = byte_span(data, payload)
                     if end != stop:
                         return None
+                elif data[payload:start] != _HEAD(0x59, size):
+                    return None
             parts = split(data, start)
             if parts[::2] != fixed:
                 return None if other is None else other(data, beside)
@@ -166,7 +165,8 @@ def short_way(  # noqa: C901, PLR0915 - see above
         if before:
             if (
                 data[:payload] != before
-                or data[stop:signature] != signature_head
+                or data[stop] != 0x58  # noqa: PLR2004 - the head of a byte string, RFC 8949 3
+                or data[stop + 1] != signature_size
                 or (ends and clock() >= ends)
             ):
                 return None

@@ -32,6 +32,8 @@ __all__ = ["UNBOUND", "Outgoing"]
 UNBOUND: Final = byte_string(EMPTY)
 """``external_aad`` as an encoded byte string, where nothing is bound."""
 _MIDDLE: Final = Struct(">HH").pack
+_MIDDLES: Final = tuple(b"\xa0" + byte_head(size) for size in range(0x100))
+"""The empty map and the head of a ciphertext, for sizes of one byte; `_MIDDLE` packs those of two."""
 _NOISE: Final = NONCE_SIZE + MESSAGE_ID_SIZE
 _MAX_WRITERS: Final = 64
 """Content types remembered for one data key."""
@@ -72,6 +74,8 @@ class Outgoing:
         self.binds = bool(policy.bind_headers)
         self.keys = keys
         self.passes = policy.mode in ("off", "observe")
+        self.plain = None if self.passes or self.binds else keys
+        """`keys`, where nothing has to be known of a message but its body."""
         self._sender = sender
         self._destination = destination
         self._clock = clock
@@ -135,8 +139,12 @@ class Outgoing:
                 aad = aad[:end] + external
             ciphertext = encrypt(nonce, body, aad)
             size = len(ciphertext)
-            # The empty map, and the head of the ciphertext; most have a length of two bytes.
-            middle = _MIDDLE(0xA059, size) if 0xFF < size <= 0xFFFF else b"\xa0" + byte_head(size)  # noqa: PLR2004
+            if size <= 0xFF:  # noqa: PLR2004 - lengths of one byte and of two, RFC 8949 3
+                middle = _MIDDLES[size]
+            elif size <= 0xFFFF:  # noqa: PLR2004
+                middle = _MIDDLE(0xA059, size)
+            else:
+                middle = b"\xa0" + byte_head(size)
             if not before:
                 return b"".join((ENCRYPT_HEAD, protected, middle, ciphertext, tail))
             size += len(ENCRYPT_HEAD) + len(protected) + len(middle) + len(tail)

@@ -162,6 +162,17 @@ class Sealer:
         way = self._outgoing.get(destination) or self._make_outgoing(destination)
         if type(body) is not bytes:
             body = _as_bytes(body)
+        if (  # the common case, with nothing looked at that need not be
+            way.plain is not None
+            and headers is None
+            and content_encoding is None
+            and ordering_key is None
+            and expires_at is None
+            and body[:1] < _LEAST_START
+            and (size := len(body)) <= MAX_BODY
+            and (key := way.plain.cached(size)) is not None
+        ):
+            return (key.writers.get(content_type) or way.writer(key, content_type, None))(body, UNBOUND, None)
         if way.passes:
             return body
         if (
