@@ -10,7 +10,16 @@ from postseal.core.context import Headers, byte_head, byte_string, canonical
 from postseal.core.crypto import InvalidSignature, InvalidTag, MessageKey
 from postseal.core.datakeys import OpenedKey, OpeningKeys
 from postseal.core.errors import ConfigError, Refused, Verdict
-from postseal.core.learnt import HINT_SIZE, ShortWay, Signed, forged, hint_of, short_way, wrong_signature
+from postseal.core.learnt import (
+    HINT_SIZE,
+    Shape,
+    ShortWay,
+    Signed,
+    forged,
+    hint_of,
+    short_way,
+    wrong_signature,
+)
 from postseal.core.opened import Facts, Opened, Verified, parts_of
 from postseal.core.outgoing import UNBOUND
 from postseal.core.policy import Policies, Policy
@@ -26,6 +35,8 @@ from postseal.core.wire import (
 
 __all__ = ["Beside", "Examined", "Incoming"]
 
+_MAX_SIZES: Final = 16
+"""Combinations of sizes of header and recipients whose shapes are remembered for one destination."""
 _MAX_LEARNT: Final = 1024
 """Kinds of headers remembered for one destination."""
 
@@ -98,6 +109,7 @@ class Incoming:
         self._skew = int(policy.max_clock_skew * 1000)
         self.hint = hint_of(_signature_size(policy, ring))
         """Where in an envelope to look for what `learnt` is kept by. Where keys of several algorithms sign, only one of them is quick."""
+        self._shapes: dict[object, dict[int, Shape]] = {}
         self.learnt: dict[bytes, ShortWay] = {}
         """What opens messages like one that was opened before, by the end of its last wrapped key."""
 
@@ -230,8 +242,16 @@ class Incoming:
             always_timed=self._oldest is not None,
             clock=self._clock,
             monotonic=self._monotonic,
+            shapes=self._shapes_of(envelope),
             other=self.learnt.get(hint),
         )
+
+    def _shapes_of(self, envelope: Envelope) -> dict[int, Shape]:
+        outer = None if envelope.outer is None else (envelope.outer.algorithm, envelope.outer.protected)
+        sizes = outer, len(envelope.protected), len(envelope.recipients_bytes)
+        if len(self._shapes) >= _MAX_SIZES:
+            self._shapes.clear()
+        return self._shapes.setdefault(sizes, {})
 
     def forget(self) -> None:
         """Drop what was learnt."""

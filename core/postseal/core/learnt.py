@@ -12,7 +12,6 @@ Source: SPEC.md 8; bench/core.py shows what it saves.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, NoReturn, TypeAlias
 
@@ -29,7 +28,6 @@ from postseal.core.wire import (
     Envelope,
     Outer,
     Skeleton,
-    byte_span,
     signed_head,
     to_be_signed_head,
 )
@@ -44,9 +42,9 @@ HINT_SIZE: Final = 16
 messages of one data key. A hint and no more: what is found is compared with the whole header, commitment included."""
 
 _VIEW_FROM: Final = 4096
-"""Bytes of ciphertext from which a view of it is cheaper than a copy."""
-_MOST: Final = MAX_BODY + TAG_SIZE
-_HEAD: Final = struct.Struct(">BH").pack
+"""Bytes of an envelope from which a view of its ciphertext is cheaper than a copy."""
+_MAX_SHAPES: Final = 4096
+"""Lengths of envelopes whose shapes are remembered: about 1 MB."""
 _MAX_KINDS: Final = 4
 """Kinds of messages of one data key: content types, with an expiry and without."""
 
@@ -67,6 +65,25 @@ class Signed(NamedTuple):
     ends: int | None
 
 
+class Shape(NamedTuple):
+    """Where everything is in an envelope: that follows from its length alone, once the rest is known."""
+
+    begins: bytes
+    """What stands before the encrypting envelope; empty where nothing is signed."""
+    start: int
+    """Of the encrypting envelope."""
+    at: int
+    """Of the ciphertext's head."""
+    head: bytes
+    """The ciphertext's head."""
+    begin: int
+    """Of the ciphertext."""
+    end: int
+    """Of the ciphertext."""
+    signature: int
+    """Where the signature begins, behind its head; the end of the envelope where nothing is signed."""
+
+
 def short_way(  # noqa: C901, PLR0915 - see above
     envelope: Envelope,
     key: OpenedKey,
@@ -78,6 +95,7 @@ def short_way(  # noqa: C901, PLR0915 - see above
     always_timed: bool,
     clock: Callable[[], int],
     monotonic: Callable[[], float],
+    shapes: dict[int, Shape],
     other: ShortWay | None,
 ) -> ShortWay:
     """Make the function that opens messages like *envelope*, which was opened with *key*.
@@ -92,6 +110,7 @@ def short_way(  # noqa: C901, PLR0915 - see above
         always_timed: Whether the policy limits the age of messages.
         clock: Nanoseconds since the epoch.
         monotonic: Seconds; the clock of *key*.
+        shapes: Of envelopes by their length: shared by all kinds of messages whose parts have these sizes.
         other: The way of another kind of message of the same data key.
 
     Returns:
@@ -104,91 +123,69 @@ def short_way(  # noqa: C901, PLR0915 - see above
     bound, decrypt = header.bound, key.key.decrypt
     timed = always_timed or expiring
     not_future = 0
-    before, signature_size = b"", 0
-    behind = ends = 0
+    before, signature_size, tail = b"", 0, recipients
+    ends = 0
     verify: Verify = _unsigned
     verify_unbound: Verify = _unsigned
     begin_mac: Callable[[], HmacContext] | None = None
     if signed is not None:
         outer, signer, retires = signed
         before = signed_head(outer.algorithm, outer.protected)
-        signature_size = outer.algorithm.signature_size  # 32 or 64: its head has two bytes
-        behind = 2 + signature_size
+        signature_size = outer.algorithm.signature_size
+        tail = recipients + byte_head(signature_size)
         ends = retires or 0
         prefix = to_be_signed_head(outer.algorithm, outer.protected)
         verify = signer.verifier(header.sender, header.destination, prefix)
         verify_unbound = signer.verifier(header.sender, header.destination, prefix + UNBOUND)
         if isinstance(signer, HmacKey):
             begin_mac = signer.begun(header.sender, header.destination, prefix + UNBOUND).copy
-    payload = len(before)
+    len_before = len(before)
     if other is not None and getattr(other, "kinds", 1) >= _MAX_KINDS:
         other = None
 
-    def open_like(data: bytes, beside: Any) -> Opened | None:  # noqa: C901, PLR0911, PLR0912, PLR0915 - see above
+    def open_like(data: bytes, beside: Any) -> Opened | None:  # noqa: C901, PLR0911, PLR0912 - see above
         nonlocal not_future
-        start, stop, signature = 0, len(data), 0
-        try:
-            if before:
-                stop -= behind
-                signature = stop + 2
-                start = payload + 3
-                size = stop - start
-                if not 0x100 <= size <= 0xFFFF:  # noqa: PLR2004 - lengths of two bytes, RFC 8949 3
-                    start, end = byte_span(data, payload)
-                    if end != stop:
-                        return None
-                elif data[payload:start] != _HEAD(0x59, size):
-                    return None
-            parts = split(data, start)
-            if parts[::2] != fixed:
-                return None if other is None else other(data, beside)
-            begin = start + size_of_head
-            first = data[begin]
-            if first == 0x59 and (size := data[begin + 1] << 8 | data[begin + 2]) > 0xFF:  # noqa: PLR2004 - RFC 8949 3, likewise above
-                begin += 3
-                end = begin + size
-            elif first == 0x58 and (size := data[begin + 1]) > 0x17:  # noqa: PLR2004
-                begin += 2
-                end = begin + size
-            else:
-                begin, end = byte_span(data, begin)
-                size = end - begin
-        except (IndexError, struct.error):  # cut short: the whole way says how
+        length = len(data)
+        shape = shapes.get(length) or _learn_shape(
+            shapes, length, before, size_of_head, len(recipients), signature_size
+        )
+        if shape is None:
             return None
+        begins, start, at, head, begin, end, signature = shape
+        if before and not data.startswith(begins):
+            return None
+        parts = split(data, start)
+        if parts[::2] != fixed:
+            return None if other is None else other(data, beside)
         seconds, millis = parts[-6], parts[-2]
         if seconds < TIME_MIN or millis > 999 or (expiring and parts[3] < TIME_MIN):  # noqa: PLR2004 - SPEC.md 4
             return None  # malformed, whatever else is wrong
         ticks = monotonic()
-        if ticks >= key.expires or not TAG_SIZE <= size <= _MOST or data[end:stop] != recipients:
+        if ticks >= key.expires or data[at:begin] != head or data[end:signature] != tail:
             return None
         bytes_beside = external(beside, bound) if bound or beside is not None else UNBOUND
         if before:
-            if (
-                data[:payload] != before
-                or data[stop] != 0x58  # noqa: PLR2004 - the head of a byte string, RFC 8949 3
-                or data[stop + 1] != signature_size
-                or (ends and clock() >= ends)
-            ):
+            if ends and clock() >= ends:
                 return None
+            payload = data[len_before : signature - 2]
             try:
-                if begin_mac is not None and bytes_beside is UNBOUND:
+                if bytes_beside is not UNBOUND:
+                    verify(bytes_beside + payload, data[signature:])
+                elif begin_mac is not None:
                     mac = begin_mac()
-                    mac.update(data[payload:stop])
+                    mac.update(payload)
                     mac.verify(data[signature:])
-                elif bytes_beside is UNBOUND:
-                    verify_unbound(data[payload:stop], data[signature:])
                 else:
-                    verify(bytes_beside + data[payload:stop], data[signature:])
+                    verify_unbound(payload, data[signature:])
             except InvalidSignature:
                 wrong_signature()
         if timed or seconds >= not_future:
             # The clock is read once in a while, not for each message.
             not_future = check_time(seconds * 1000 + millis, parts[3] if expiring else None)
         aad = b"\x83\x67Encrypt" + data[start + begin_aad : start + end_aad] + bytes_beside
+        ciphertext = data[begin:end] if length < _VIEW_FROM else memoryview(data)[begin:end]
         try:
-            body = decrypt(
-                parts[1], data[begin:end] if size < _VIEW_FROM else memoryview(data)[begin:end], aad
-            )
+            body = decrypt(parts[1], ciphertext, aad)
         except InvalidTag:
             forged()
         key.used = ticks
@@ -200,6 +197,42 @@ def short_way(  # noqa: C901, PLR0915 - see above
 
     open_like.kinds = 1 if other is None else getattr(other, "kinds", 1) + 1  # type: ignore[attr-defined] # how long the chain is
     return open_like
+
+
+def _learn_shape(  # noqa: PLR0917 - six sizes
+    shapes: dict[int, Shape],
+    length: int,
+    before: bytes,
+    size_of_head: int,
+    recipients: int,
+    signature_size: int,
+) -> Shape | None:
+    """Find where everything is in an envelope of *length* bytes, and remember it; None where there can be none of that length."""
+    signature = length - signature_size
+    stop = signature - 2 if before else length
+    begins = b""
+    if before:
+        payload_head = _head_in(stop - len(before))
+        if payload_head is None:
+            return None
+        begins = before + payload_head
+    at = len(begins) + size_of_head
+    end = stop - recipients
+    head = _head_in(end - at)
+    if head is None or not TAG_SIZE <= end - at - len(head) <= MAX_BODY + TAG_SIZE:
+        return None
+    if len(shapes) >= _MAX_SHAPES:
+        shapes.clear()
+    shape = shapes[length] = Shape(begins, len(begins), at, head, at + len(head), end, signature)
+    return shape
+
+
+def _head_in(room: int) -> bytes | None:
+    """Return the head of the byte string that takes *room* bytes with its head; None where none does."""
+    for size in (1, 2, 3, 5):
+        if room >= size and len(head := byte_head(room - size)) == size:
+            return head
+    return None
 
 
 def wrong_signature() -> NoReturn:
