@@ -23,6 +23,7 @@ from postseal.core.opened import Facts, Opened
 from postseal.core.outgoing import UNBOUND
 from postseal.core.signing import HmacKey, SigningKey, Verify
 from postseal.core.wire import (
+    ENCRYPT_HEAD,
     MAX_BODY,
     TIME_MIN,
     Envelope,
@@ -43,6 +44,8 @@ messages of one data key. A hint and no more: what is found is compared with the
 
 _VIEW_FROM: Final = 4096
 """Bytes of an envelope from which a view of its ciphertext is cheaper than a copy."""
+_PARTS: Final = slice(None, None, 2)
+"""Of what `Skeleton.split` returns, the parts between the holes."""
 _MAX_SHAPES: Final = 4096
 """Lengths of envelopes whose shapes are remembered: about 1 MB."""
 _MAX_KINDS: Final = 4
@@ -72,6 +75,8 @@ class Shape(NamedTuple):
     """What stands before the encrypting envelope; empty where nothing is signed."""
     start: int
     """Of the encrypting envelope."""
+    protected: int
+    """Of its protected byte string, which ends a byte before *at*."""
     at: int
     """Of the ciphertext's head."""
     head: bytes
@@ -80,6 +85,8 @@ class Shape(NamedTuple):
     """Of the ciphertext."""
     end: int
     """Of the ciphertext."""
+    stop: int
+    """Behind the encrypting envelope."""
     signature: int
     """Where the signature begins, behind its head; the end of the envelope where nothing is signed."""
 
@@ -119,8 +126,7 @@ def short_way(  # noqa: C901, PLR0915 - see above
     header, recipients = envelope.header, envelope.recipients_bytes
     skeleton = Skeleton(header)
     split, fixed, size_of_head = skeleton.split, skeleton.fixed, skeleton.size
-    begin_aad, end_aad, expiring = skeleton.begin, skeleton.end, skeleton.expires
-    bound, decrypt = header.bound, key.key.decrypt
+    expiring, bound, decrypt = skeleton.expires, header.bound, key.key.decrypt
     timed = always_timed or expiring
     not_future = 0
     before, signature_size, tail = b"", 0, recipients
@@ -151,11 +157,11 @@ def short_way(  # noqa: C901, PLR0915 - see above
         )
         if shape is None:
             return None
-        begins, start, at, head, begin, end, signature = shape
+        begins, start, protected, at, head, begin, end, stop, signature = shape
         if before and not data.startswith(begins):
             return None
         parts = split(data, start)
-        if parts[::2] != fixed:
+        if parts[_PARTS] != fixed:
             return None if other is None else other(data, beside)
         seconds, millis = parts[-6], parts[-2]
         if seconds < TIME_MIN or millis > 999 or (expiring and parts[3] < TIME_MIN):  # noqa: PLR2004 - SPEC.md 4
@@ -167,7 +173,7 @@ def short_way(  # noqa: C901, PLR0915 - see above
         if before:
             if ends and clock() >= ends:
                 return None
-            payload = data[len_before : signature - 2]
+            payload = data[len_before:stop]
             try:
                 if bytes_beside is not UNBOUND:
                     verify(bytes_beside + payload, data[signature:])
@@ -182,7 +188,7 @@ def short_way(  # noqa: C901, PLR0915 - see above
         if timed or seconds >= not_future:
             # The clock is read once in a while, not for each message.
             not_future = check_time(seconds * 1000 + millis, parts[3] if expiring else None)
-        aad = b"\x83\x67Encrypt" + data[start + begin_aad : start + end_aad] + bytes_beside
+        aad = b"\x83\x67Encrypt" + data[protected : at - 1] + bytes_beside
         ciphertext = data[begin:end] if length < _VIEW_FROM else memoryview(data)[begin:end]
         try:
             body = decrypt(parts[1], ciphertext, aad)
@@ -223,7 +229,9 @@ def _learn_shape(  # noqa: PLR0917 - six sizes
         return None
     if len(shapes) >= _MAX_SHAPES:
         shapes.clear()
-    shape = shapes[length] = Shape(begins, len(begins), at, head, at + len(head), end, signature)
+    shape = shapes[length] = Shape(
+        begins, len(begins), len(begins) + len(ENCRYPT_HEAD), at, head, at + len(head), end, stop, signature
+    )
     return shape
 
 

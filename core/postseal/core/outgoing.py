@@ -35,6 +35,8 @@ _MIDDLE: Final = Struct(">HH").pack
 _MIDDLES: Final = tuple(b"\xa0" + byte_head(size) for size in range(0x100))
 """The empty map and the head of a ciphertext, for sizes of one byte; `_MIDDLE` packs those of two."""
 _NOISE: Final = NONCE_SIZE + MESSAGE_ID_SIZE
+_NONCE: Final = slice(NONCE_SIZE)
+_MESSAGE_ID: Final = slice(NONCE_SIZE, None)
 _MAX_WRITERS: Final = 64
 """Content types remembered for one data key."""
 
@@ -115,7 +117,7 @@ class Outgoing:
 
         def write(body: bytes, external: bytes, expires: int | None) -> bytes:
             noise = random(_NOISE)
-            nonce, now = noise[:NONCE_SIZE], clock() // 1_000_000
+            nonce, now = noise[_NONCE], clock() // 1_000_000
             if expiring:
                 aad = pack(
                     first,
@@ -125,14 +127,14 @@ class Outgoing:
                     before_iat,
                     now // 1000,
                     third,
-                    noise[NONCE_SIZE:],
+                    noise[_MESSAGE_ID],
                     fourth,
                     now % 1000,
                     last,
                 )
             else:
                 aad = pack(
-                    first, nonce, second, now // 1000, third, noise[NONCE_SIZE:], fourth, now % 1000, last
+                    first, nonce, second, now // 1000, third, noise[_MESSAGE_ID], fourth, now % 1000, last
                 )
             protected = aad[begin:end]
             if external is not UNBOUND:

@@ -199,26 +199,22 @@ class Skeleton:
 
     Attributes:
         size: Bytes of the whole.
-        begin: Where in it the protected byte string begins, with its own head.
-        end: Where it ends.
         expires: Whether it has a hole for an expiry.
         fixed: What stands before, between and behind the holes.
         split: Splits bytes into `fixed` parts and holes, in turn: a part, the nonce, a part, the expiry (if it has one), a part, the
             seconds, a part, the message id, a part, the milliseconds, a part. Raises `struct.error` where there are too few.
     """
 
-    __slots__ = ("begin", "end", "expires", "fixed", "size", "split")
+    __slots__ = ("expires", "fixed", "size", "split")
 
     def __init__(self, header: Header) -> None:
         fixed, holes = _fixed_parts(header), _holes(header)
         inside = _size(fixed, holes)
         before = ENCRYPT_HEAD + head(_BYTES, inside)
         self.expires = header.expires is not None
-        self.begin = len(ENCRYPT_HEAD)
-        self.end = len(before) + inside
         self.fixed = (before + fixed[0], *fixed[1:-1], fixed[-1] + b"\xa0")
         self.split = _layout(self.fixed, holes).unpack_from
-        self.size = self.end + 1
+        self.size = len(before) + inside + 1
 
 
 def _fixed_parts(header: Header) -> tuple[bytes, ...]:
