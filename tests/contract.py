@@ -30,7 +30,7 @@ from tests.fakes import FakeKeys
 __all__ = ["AdapterContract", "BinaryBodies", "Line", "NullBodies", "Raw", "Receiving", "World"]
 
 ORDER = json.dumps({"order": 4711, "card": "4111 1111 1111 1111", "name": "Zoë Beispiel"}).encode()
-SECRETS = (b"4111 1111 1111 1111", b"\"order\": 4711", b"Beispiel")
+SECRETS = (b"4111 1111 1111 1111", b'"order": 4711', b"Beispiel")
 """None so short that base64 might say it by chance."""
 
 
