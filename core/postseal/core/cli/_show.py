@@ -37,7 +37,7 @@ def opening(out: Console) -> None:
     text = Text.assemble(
         ("postseal", "bold cyan"),
         " seals messages in the producer and opens them in the consumer. Here both run in this process, and so do a Kafka cluster, "
-        "SQS and AWS KMS (emulated). One policy for both brokers: every order is encrypted, and signed by its sender.",
+        "SQS and AWS KMS (emulated). One policy for all brokers: every order is encrypted, and signed by its sender.",
     )
     out.print(Panel(text, border_style="cyan", padding=(0, 1)))
 
@@ -67,8 +67,8 @@ def attacks(out: Console, acts: Sequence[Act]) -> None:
     out.print(_attacks(out, acts))
 
 
-def summary(out: Console, acts: Sequence[Act], seconds: float) -> None:
-    """Show the figures of all *acts*, and what must not have happened."""
+def summary(out: Console, acts: Sequence[Act], left_out: Mapping[str, str], seconds: float) -> None:
+    """Show the figures of all *acts*, what must not have happened, and which brokers took no part."""
     table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
     table.add_column(style="cyan", no_wrap=True)
     for played in acts:
@@ -83,10 +83,11 @@ def summary(out: Console, acts: Sequence[Act], seconds: float) -> None:
         verdict = _finding(
             out, good=True, text="The brokers could read nothing, and the handler saw honest orders only."
         )
+    absent = [Text(f"  Left out: {name}; {why}", style="dim") for name, why in left_out.items()]
     out.print()
     out.print(
         Panel(
-            Group(table, Text(), verdict, Text(f"  {seconds:.1f} seconds in all", style="dim")),
+            Group(table, Text(), verdict, Text(f"  {seconds:.1f} seconds in all", style="dim"), *absent),
             title="summary",
             title_align="left",
             border_style="red" if problems else "green",
@@ -128,7 +129,7 @@ def _side_by_side(played: Act, width: int) -> RenderableType:
     order = played.sent[0]
     got = order if order.to_json() in played.got else None
     held = (
-        _dump(played.example.body, inside) if played.scheme == "kafka" else _text(played.example.body, inside)
+        _text(played.example.body, inside) if played.scheme == "sqs" else _dump(played.example.body, inside)
     )
     table = Table.grid(expand=True)
     for _ in range(3):
@@ -264,7 +265,7 @@ def _without_fetched_fonts(svg: str) -> str:
 # -- as JSON -----------------------------------------------------------------------------------------------------------
 
 
-def as_dict(acts: Sequence[Act], seconds: float) -> dict[str, Any]:
+def as_dict(acts: Sequence[Act], left_out: Mapping[str, str], seconds: float) -> dict[str, Any]:
     """Return all that is shown, for machines."""
     problems = [problem for played in acts for problem in played.problems]
     calls = sum((Counter(played.calls) for played in acts), Counter[str]())
@@ -282,6 +283,7 @@ def as_dict(acts: Sequence[Act], seconds: float) -> dict[str, Any]:
             "refused": dict(refused),
         },
         "brokers": {played.scheme: _act_as_dict(played) for played in acts},
+        "left_out": dict(left_out),
     }
 
 
