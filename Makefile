@@ -58,6 +58,7 @@ matrix: $(VENV)/.installed ## the tests of the core on every other CPython, 3.11
 
 bench: $(VENV)/.installed ## measure, side by side
 	$(BIN)/python bench/core.py
+	$(BIN)/python bench/brokers.py
 
 vectors: $(VENV)/.installed ## write tests/vectors/ again from fixed inputs
 	$(BIN)/python tests/vectors/make.py
