@@ -1,7 +1,7 @@
 """What of an AMQP message is bound, and where its envelope rides: pure, without a client.
 
-The envelope is the body. Properties and headers travel as they are; bound are exchange, routing key and content encoding, and those headers and
-properties that the policy names. The content type travels in the envelope, too, and that is the one that a handler sees.
+The envelope is the body. Properties and headers travel as they are; bound are exchange, routing key and content encoding, and those
+headers and properties that the policy names. The content type travels in the envelope, too, and that is the one that a handler sees.
 
 Source: AMQP 0-9-1, basic class and field tables; RabbitMQ, AMQP 0-9-1 errata; SPEC.md 5.
 """
@@ -59,7 +59,7 @@ _CHANGING: Final = frozenset(
     {"CC", "BCC", "cluster_id", "delivery_mode", "expiration", "timestamp", "user_id"}
     | {"cluster-id", "delivery-mode", "user-id"}
 )
-"""Properties and headers that a broker sets, changes or takes away. Source: RabbitMQ, dead lettering, sender-selected distribution, shovels."""
+"""Properties and headers that a broker sets, changes or takes away. Source: RabbitMQ, dead lettering, sender-selected distribution."""
 _NAMES: Final = tuple(
     (name, prop) for prop in _BINDABLE for name in dict.fromkeys((prop, prop.replace("_", "-")))
 )
@@ -77,7 +77,7 @@ def destination_of(exchange: str, routing_key: str) -> str:
     The default exchange has no name, so what is sent straight to a queue goes to ``rabbitmq:/queue``.
 
     Raises:
-        ConfigError: The exchange has a ``/`` in its name, so that its destinations would also be another's; or one of both is no plain text.
+        ConfigError: The exchange has a ``/`` in its name, so that its destinations would be another's, too; or one is no plain text.
     """
     if not isinstance(exchange, str) or not isinstance(routing_key, str):
         raise ConfigError(
@@ -165,11 +165,12 @@ def check_bound(properties: Any, policy: Policy) -> None:
     Raises:
         ConfigError: The policy binds ``reply_to``, and it is the broker's pseudo-queue.
     """
-    if policy.bind_headers and properties is not None and properties.reply_to == _DIRECT_REPLY:
-        if not {"reply_to", "reply-to"}.isdisjoint(policy.bind_headers):
-            raise ConfigError(
-                f"policy {policy.name!r} binds reply_to, and the broker puts another text in the place of {_DIRECT_REPLY!r}"
-            )
+    if properties is None or properties.reply_to != _DIRECT_REPLY:
+        return
+    if not {"reply_to", "reply-to"}.isdisjoint(policy.bind_headers):
+        raise ConfigError(
+            f"policy {policy.name!r} binds reply_to, and the broker puts another text in the place of {_DIRECT_REPLY!r}"
+        )
 
 
 def _property(properties: Any, name: str) -> HeaderValue:
@@ -181,7 +182,7 @@ def _property(properties: Any, name: str) -> HeaderValue:
     return value
 
 
-def _value(value: Any, sent: bool, depth: int = 0) -> Any:
+def _value(value: Any, sent: bool, depth: int = 0) -> Any:  # noqa: PLR0911 - one for each type
     """Bring a header's *value* to its one form; what has none is returned as it is, and refused where it is bound.
 
     Text, integers, booleans and None are themselves. All else becomes bytes that begin with the letter of its type, so that no two
