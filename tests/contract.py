@@ -171,6 +171,24 @@ def flipped(line: Line, message: Raw) -> Raw:
     return replace(message, body=line.body(envelope[:at] + bytes([payload[0] ^ 1]) + envelope[at + 1 :]))
 
 
+def cut(envelope: bytes) -> bytes:
+    """Take the last byte away."""
+    return envelope[:-1]
+
+
+def grown(envelope: bytes) -> bytes:
+    """Add a byte behind the end."""
+    return envelope + b"\x00"
+
+
+def newer(envelope: bytes) -> bytes:
+    """Make it version 2: the first element of the array of label -65537, behind the array's head. Source: SPEC.md 4 and 11."""
+    label = bytes.fromhex("3a00010000")
+    at = envelope.index(label) + len(label) + 1
+    assert envelope[at] == 1
+    return envelope[:at] + b"\x02" + envelope[at + 1 :]
+
+
 class AdapterContract:
     """To be inherited with a fixture ``line`` that returns a `Line`."""
 
@@ -306,6 +324,27 @@ class AdapterContract:
         """A9, E2."""
         place, [raw], sealer = self._moved(world, line, [ORDER])
         line.put(place, flipped(line, raw))
+        assert self._refused(world, line, sealer, place) == Verdict.FORGED
+
+    @pytest.mark.parametrize("how", [cut, grown, newer])
+    def test_a_damaged_envelope_is_refused(
+        self, world: World, line: Line, how: Callable[[bytes], bytes]
+    ) -> None:
+        """A9: cut short, with something after its end, or of a version that is yet to come."""
+        place, [raw], sealer = self._moved(world, line, [ORDER])
+        assert raw.body is not None
+        line.put(place, replace(raw, body=line.body(how(line.envelope(raw.body)))))
+        assert self._refused(world, line, sealer, place) == Verdict.MALFORMED
+
+    def test_a_body_of_another_message_is_refused(self, world: World, line: Line) -> None:
+        """A9: two ciphertexts of one key change places, their headers stay."""
+        place, [one, two], sealer = self._moved(world, line, [b"order 1", b"order 2"])
+        assert one.body is not None
+        assert two.body is not None
+        first, second = line.envelope(one.body), line.envelope(two.body)
+        swapped = first.replace(decode(first).payload, decode(second).payload)
+        assert swapped != first
+        line.put(place, replace(one, body=line.body(swapped)))
         assert self._refused(world, line, sealer, place) == Verdict.FORGED
 
     def test_a_message_of_another_place_is_refused(self, world: World, line: Line) -> None:
