@@ -1,7 +1,7 @@
 """What becomes of a refused message: decided here, for every client; each does it in its own way. No I/O.
 
-A refused message can be rejected (the broker then dead-letters it, or drops it where the queue has no dead-letter exchange: AMQP cannot tell
-which), copied to a quarantine and acknowledged there, acknowledged, or left unsettled, so that it comes again when its channel closes.
+A refused message can be rejected (the broker then dead-letters it, or drops it where the queue has no dead-letter exchange: AMQP cannot
+tell which), copied to a quarantine and then acknowledged, acknowledged, or left unsettled, so that it comes again when its channel closes.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class Settle(Enum):
 class Turned(NamedTuple):
     """A message that is not handed on, and what becomes of it."""
 
-    error: Refused | ConfigError
-    """`ConfigError` where no policy speaks of it."""
+    error: Exception
+    """`Refused`; `ConfigError` where no policy speaks of it; or what went wrong that no verdict fits."""
     settle: Settle
     quarantine: tuple[str, str] = ("", "")
     """Exchange and routing key of the quarantine, where it goes there."""
@@ -136,7 +136,8 @@ class Places(dict[tuple[str, str], Place]):
                 detail="no policy speaks of where it was published to",
                 destination=destination,
                 policy="",
-                coordinates=dict(coordinates),
+                # What is no UTF-8 comes as bytes.
+                coordinates={k: v if isinstance(v, (str, int)) else repr(v) for k, v in coordinates.items()},
             )
         )
         return _turn(refused, policy, destination, auto_ack=auto_ack)
