@@ -288,6 +288,7 @@ class Running(Receiving):
         if self.closed is None:
             self.connection.close()
             self.until(lambda: self.closed is not None)
+        self.connection.ioloop.close()
 
 
 class RunningAsyncio(Running):
@@ -307,10 +308,6 @@ class RunningAsyncio(Running):
 
     def step(self) -> None:
         self._loop.run_until_complete(asyncio.sleep(0.02))
-
-    def close(self) -> None:
-        super().close()
-        self._loop.close()
 
 
 class SelectLine(RabbitLine):
@@ -334,7 +331,9 @@ class SelectLine(RabbitLine):
             confirmed: list[int] = []
 
             def on_confirmed(frame: Any) -> None:
-                first = confirmed[-1] + 1 if frame.method.multiple and confirmed else frame.method.delivery_tag
+                first = (
+                    confirmed[-1] + 1 if frame.method.multiple and confirmed else frame.method.delivery_tag
+                )
                 confirmed.extend(range(first, frame.method.delivery_tag + 1))
 
             running.channel.confirm_delivery(on_confirmed)

@@ -46,7 +46,9 @@ class Taker(Protocol):
 class Queue:
     """Keeps messages in order, also those that come back, and hands them to its consumers in turn."""
 
-    def __init__(self, name: str, vhost: Vhost, arguments: dict[str, Any], *, exclusive: object = None) -> None:
+    def __init__(
+        self, name: str, vhost: Vhost, arguments: dict[str, Any], *, exclusive: object = None
+    ) -> None:
         self.name = name
         self.arguments = arguments
         self.exclusive = exclusive
