@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from postseal.core import ConfigError, Refused
+from postseal.core import ConfigError
 from postseal.rabbitmq._message import Bound, check_bound, quarantine_headers
 from postseal.rabbitmq._receiving import Consumer, Delivery, Getter, HandOn
 from postseal.rabbitmq._settling import Settle, Turned, pause_after
@@ -243,19 +243,10 @@ class Guard:
     def turn(self, consumer: Consumer, delivery: Delivery, error: Exception) -> None:
         """Settle a message that is not handed on, as its policy says."""
         exchange, routing_key = delivery.method.exchange, delivery.method.routing_key
-        places = self.hooks.places
-        if isinstance(error, Refused):
-            turned = places[exchange, routing_key].turn(error, auto_ack=consumer.auto_ack)
-        elif isinstance(error, ConfigError):
-            turned = places.turn_stray(
-                error, exchange, routing_key, delivery.coordinates, auto_ack=consumer.auto_ack
-            )
-        else:
-            # A fault of a key provider, or of ours. Its text may quote anything, so only its kind is logged.
-            _log.error("a message of %s could not be opened: %s", exchange, type(error).__name__)
-            turned = Turned(error, Settle.RAISE)
+        turned = self.hooks.places.turn(
+            error, exchange, routing_key, delivery.coordinates, auto_ack=consumer.auto_ack
+        )
         tag, settle = delivery.tag, turned.settle
-        turned.tell(getattr(error, "destination", ""))
         if settle in (Settle.RAISE, Settle.LEAVE, Settle.QUARANTINE):
             self.hold(consumer, delivery)
         if settle is Settle.RAISE:

@@ -179,7 +179,7 @@ def _property(properties: Any, name: str) -> HeaderValue:
     if name == "type" and not hasattr(properties, "type"):
         name = "message_type"  # as aiormq calls it
     value: HeaderValue = getattr(properties, name)
-    return value
+    return None if value == "" else value  # aiormq does not send what is empty
 
 
 def _value(value: Any, sent: bool, depth: int = 0) -> Any:  # noqa: PLR0911 - one for each type

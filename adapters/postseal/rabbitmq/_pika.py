@@ -9,8 +9,6 @@ Source: pika 1.4, blocking_connection.py.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from math import isfinite
 from typing import Any, Final, Protocol, TypeAlias
 
 import pika.channel
@@ -20,6 +18,7 @@ from pika.exceptions import NackError, UnroutableError
 
 from postseal.core import ConfigError, Sealer
 from postseal.rabbitmq._channel import Guard
+from postseal.rabbitmq._options import Options
 from postseal.rabbitmq._quarantine import Quarantine
 from postseal.rabbitmq._receiving import HandOn
 from postseal.rabbitmq._settling import Places
@@ -30,18 +29,6 @@ _PLACE: Final = "_postseal"
 """The attribute of a connection that holds its hooks."""
 _NEEDED: Final = ("_adapter_add_callback_threadsafe", "_adapter_call_later", "_channels")
 """What of a connection is not public and used all the same: pika has no public way to its loop that all adapters share."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """How a connection is protected, besides by its sealer. Described at `postseal.rabbitmq.protect`."""
-
-    requeue_after: float
-
-    def __post_init__(self) -> None:
-        value = self.requeue_after
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value) or value < 0:
-            raise ConfigError(f"requeue_after must be 0 seconds or more: {value!r}")
 
 
 def is_connection(target: object) -> bool:

@@ -110,6 +110,35 @@ class Places(dict[tuple[str, str], Place]):
         self[pair] = place
         return place
 
+    def turn(
+        self,
+        error: Exception,
+        exchange: str,
+        routing_key: str,
+        coordinates: Mapping[str, str | int],
+        *,
+        auto_ack: bool,
+    ) -> Turned:
+        """Say what becomes of a message that could not be opened, and log it.
+
+        Args:
+            error: What opening it raised, but for `KeyUnavailable`.
+            exchange: To which it was published.
+            routing_key: Likewise.
+            coordinates: Where the broker has it, for the audit event.
+            auto_ack: As in `Place.turn`.
+        """
+        if isinstance(error, Refused):
+            turned = self[exchange, routing_key].turn(error, auto_ack=auto_ack)
+        elif isinstance(error, ConfigError):
+            turned = self.turn_stray(error, exchange, routing_key, coordinates, auto_ack=auto_ack)
+        else:
+            # A fault of a key provider, or of ours. Its text may quote anything, so only its kind is logged.
+            _log.error("a message of %s could not be opened: %s", exchange, type(error).__name__)
+            turned = Turned(error, Settle.RAISE)
+        turned.tell(getattr(error, "destination", ""))
+        return turned
+
     def turn_stray(
         self,
         error: ConfigError,
