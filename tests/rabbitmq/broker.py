@@ -9,14 +9,14 @@ Source: AMQP 0-9-1; RabbitMQ, protocol extensions (confirms, nack, consumer canc
 from __future__ import annotations
 
 import itertools
-import queue
 import socket
 import struct
 import threading
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final
+from queue import SimpleQueue
+from typing import Any, Final, Self
 
 from pika import frame, spec
 
@@ -51,7 +51,7 @@ class Broker:
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, name="broker", daemon=True).start()
 
-    def __enter__(self) -> Broker:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -88,7 +88,7 @@ class _Connection:
         self.broker = broker
         self._socket = client
         self._channels: dict[int, _Channel] = {}
-        self._out: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._out: SimpleQueue[bytes | None] = SimpleQueue()
 
     def start(self) -> None:
         threading.Thread(target=self._read, name="broker-read", daemon=True).start()
@@ -237,8 +237,8 @@ class _Channel:
         out = [frame.Method(self._number, method).marshal()]
         header = struct.pack(">HHQ", spec.Basic.INDEX, 0, len(body)) + raw
         out.append(_HEADER.pack(spec.FRAME_HEADER, self._number, len(header)) + header + b"\xce")
-        for at in range(0, len(body), _FRAME_MAX - 8):
-            out.append(frame.Body(self._number, body[at : at + _FRAME_MAX - 8]).marshal())
+        pieces = (body[at : at + _FRAME_MAX - 8] for at in range(0, len(body), _FRAME_MAX - 8))
+        out += (frame.Body(self._number, piece).marshal() for piece in pieces)
         self._connection.send(b"".join(out))
 
     @staticmethod
