@@ -13,6 +13,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from pika import validators
+
 from postseal.core import ConfigError
 from postseal.rabbitmq._message import Bound, check_bound, quarantine_headers
 from postseal.rabbitmq._receiving import Consumer, Delivery, Getter, HandOn
@@ -43,7 +45,8 @@ class Guard:
     Args:
         channel: Of `pika.channel.Channel`.
         hooks: Of its connection.
-        fail: Takes what is raised in the place of the message that a ``basic_get`` with that callback asked for.
+        fail: Takes what is raised in the place of the message that a ``basic_get`` with that callback asked for; None where nobody
+            waits for it.
         sees_returns: Whether returned messages are shown to the application by this channel, not by a blocking one above it.
     """
 
@@ -97,7 +100,7 @@ class Guard:
             routing_key: str,
             body: Any,
             properties: Any = None,
-            mandatory: bool = False,  # noqa: FBT001, FBT002 - as pika has it
+            mandatory: bool = False,  # noqa: FBT002 - as pika has it
         ) -> None:
             """Publish *body*, sealed."""
             if isinstance(body, str):
@@ -136,19 +139,18 @@ class Guard:
 
     # -- consuming -------------------------------------------------------------------------------------------------
 
-    def basic_consume(
+    def basic_consume(  # noqa: PLR0917 - as pika has it
         self,
         queue: str,
         on_message_callback: HandOn,
-        auto_ack: bool = False,  # noqa: FBT001, FBT002 - as pika has it
-        exclusive: bool = False,  # noqa: FBT001, FBT002
+        auto_ack: bool = False,  # noqa: FBT002 - as pika has it
+        exclusive: bool = False,  # noqa: FBT002
         consumer_tag: str | None = None,
         arguments: Any = None,
         callback: Any = None,
     ) -> Any:
         """Consume, with opened messages; all else as in pika."""
-        if not callable(on_message_callback):
-            return self._bare["basic_consume"](queue, on_message_callback)  # which says so
+        validators.require_callback(on_message_callback)
         consumer = Consumer(self, on_message_callback, queue, auto_ack=auto_ack)
         tag = self._bare["basic_consume"](
             queue, consumer.receive, auto_ack, exclusive, consumer_tag, arguments, callback
@@ -168,38 +170,30 @@ class Guard:
         self,
         queue: str,
         callback: HandOn,
-        auto_ack: bool = False,  # noqa: FBT001, FBT002 - as pika has it
+        auto_ack: bool = False,  # noqa: FBT002 - as pika has it
     ) -> Any:
         """Get one message, opened; all else as in pika. What is refused and settled is passed over."""
-        if not callable(callback):
-            return self._bare["basic_get"](queue, callback)  # which says so
+        validators.require_callback(callback)
         getter = Getter(
-            self,
-            callback,
-            queue,
-            auto_ack=auto_ack,
-            fail=None
-            if self._fail is None
-            else lambda method, properties, error: self._fail(callback, method, properties, error),
-            again=lambda getter: self._bare["basic_get"](queue, getter.receive, auto_ack),
+            self, callback, queue, auto_ack=auto_ack, fail=self._fail, ask=self._bare["basic_get"]
         )
-        return self._bare["basic_get"](queue, getter.receive, auto_ack)
+        return getter.ask()
 
     # -- settling by the application -------------------------------------------------------------------------------
 
-    def basic_ack(self, delivery_tag: int = 0, multiple: bool = False) -> Any:  # noqa: FBT001, FBT002 - as pika has it
+    def basic_ack(self, delivery_tag: int = 0, multiple: bool = False) -> Any:  # noqa: FBT002 - as pika has it
         """Acknowledge, but never what the application did not get; all else as in pika."""
         if multiple and self._unsettled:
             self._spare(delivery_tag)
         return self._bare["basic_ack"](delivery_tag, multiple)
 
-    def basic_nack(self, delivery_tag: int = 0, multiple: bool = False, requeue: bool = True) -> Any:  # noqa: FBT001, FBT002
+    def basic_nack(self, delivery_tag: int = 0, multiple: bool = False, requeue: bool = True) -> Any:  # noqa: FBT002
         """Reject, but never what the application did not get; all else as in pika."""
         if multiple and self._unsettled:
             self._spare(delivery_tag)
         return self._bare["basic_nack"](delivery_tag, multiple, requeue)
 
-    def basic_recover(self, requeue: bool = False, callback: Any = None) -> Any:  # noqa: FBT001, FBT002 - as pika has it
+    def basic_recover(self, requeue: bool = False, callback: Any = None) -> Any:  # noqa: FBT002 - as pika has it
         """Have the broker deliver again what is not settled, what waits here too; all else as in pika."""
         self._unsettled.clear()
         for consumer in self._consumers.values():
@@ -288,7 +282,7 @@ class _Copy:
             self._turned.quarantine, properties, headers, self._delivery.body, self.confirmed
         )
 
-    def confirmed(self, confirmed: bool) -> None:  # noqa: FBT001 - a callback
+    def confirmed(self, confirmed: bool) -> None:
         """Acknowledge the message, if the broker confirmed its copy; else try again after a while."""
         consumer, delivery = self._consumer, self._delivery
         if confirmed:

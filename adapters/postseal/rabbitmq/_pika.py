@@ -9,7 +9,7 @@ Source: pika 1.4, blocking_connection.py.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import pika.channel
 import pika.connection
@@ -61,12 +61,13 @@ class Hooks:
         self._connection = connection
         self._blocking = isinstance(connection, BlockingConnection)
         # Private, and the only way to it.
-        self._impl: Any = getattr(connection, "_impl", None) if self._blocking else connection
-        missing = [name for name in _NEEDED if not hasattr(self._impl, name)]
+        impl: Any = getattr(connection, "_impl", None) if self._blocking else connection
+        missing = [name for name in _NEEDED if not hasattr(impl, name)]
         if missing:
             raise ConfigError(f"this version of pika has no {', '.join(missing)}, and cannot be protected")
-        self.host: Host = BlockingHost(self._impl, connection) if self._blocking else LoopHost(self._impl)
-        self._bare_channel = self._impl.channel
+        self._impl = impl
+        self.host: LoopHost = BlockingHost(impl, connection) if self._blocking else LoopHost(impl)
+        self._bare_channel = impl.channel
         self._bare_blocking_channel = connection.channel
         self.quarantine = Quarantine(self._bare_channel)
         self._guards: dict[Any, Guard] = {}
@@ -144,29 +145,23 @@ class Hooks:
 Call: TypeAlias = Callable[[], object]
 
 
-class Host(Protocol):
-    """The loop of a connection, and the way to its application."""
-
-    def soon(self, call: Call) -> None:
-        """Have the loop call; from any thread. What *call* raises reaches whoever runs the loop."""
-
-    def later(self, seconds: float, call: Call) -> None:
-        """Have the loop call after a while. *call* must not raise: that would cost the loop other timers, its heartbeat's too."""
-
-    def tell(self, error: Exception) -> None:
-        """Raise *error* where the application runs the loop."""
-
-
 class LoopHost:
-    """The loop of an asynchronous connection.
+    """The loop of a connection, and the way to its application; here of an asynchronous one.
 
     Args:
         impl: The connection.
     """
 
     def __init__(self, impl: Any) -> None:
-        self.soon: Callable[[Call], None] = impl._adapter_add_callback_threadsafe  # noqa: SLF001 - see _NEEDED
-        self.later: Callable[[float, Call], None] = impl._adapter_call_later  # noqa: SLF001
+        self._impl = impl
+
+    def soon(self, call: Call) -> None:
+        """Have the loop call; from any thread. What *call* raises reaches whoever runs the loop."""
+        self._impl._adapter_add_callback_threadsafe(call)  # noqa: SLF001 - see _NEEDED
+
+    def later(self, seconds: float, call: Call) -> None:
+        """Have the loop call after a while. *call* must not raise: that would cost the loop other timers, its heartbeat's too."""
+        self._impl._adapter_call_later(seconds, call)  # noqa: SLF001 - likewise
 
     def tell(self, error: Exception) -> None:
         """Raise *error* out of the loop: ``ioloop.start()`` of pika raises it, asyncio hands it to the loop's exception handler."""
@@ -242,7 +237,7 @@ class _Shown:
         for name in self._bare:
             delattr(self._channel, name)
 
-    def basic_get(self, queue: str, auto_ack: bool = False) -> Any:  # noqa: FBT001, FBT002 - as pika has it
+    def basic_get(self, queue: str, auto_ack: bool = False) -> Any:  # noqa: FBT002 - as pika has it
         """Get one message, opened; all else as in pika.
 
         Raises:
@@ -260,7 +255,7 @@ class _Shown:
         routing_key: str,
         body: Any,
         properties: Any = None,
-        mandatory: bool = False,  # noqa: FBT001, FBT002 - as pika has it
+        mandatory: bool = False,  # noqa: FBT002 - as pika has it
     ) -> None:
         """Publish *body*, sealed; all else as in pika. What is raised shows a returned message as it was published."""
         try:

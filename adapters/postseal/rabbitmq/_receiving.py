@@ -1,8 +1,8 @@
 """Opens what one consumer receives, in its order; pika's.
 
-pika calls a consumer from its event loop, and a key service may take seconds to answer. So what needs no key service is opened where it comes,
-and anything else waits in line, with all that comes behind it, while another thread opens it: heartbeats go on, and prefetch holds the broker
-back. If the key service does not answer, that thread is tried again after a pause that grows.
+pika calls a consumer from its event loop, and a key service may take seconds to answer. So what needs no key service is opened where it
+comes, and anything else waits in line, with all that comes behind it, while another thread opens it: heartbeats go on, and prefetch holds
+the broker back. If the key service does not answer, it is asked again after a pause that grows.
 
 What waits is not requeued at once. A queue that counts deliveries (quorum queues do, up to 20 by default) would drop or dead-letter it
 soon, and a message in hand comes no sooner by another round through the broker.
@@ -258,13 +258,11 @@ class Getter(Consumer):
     Args:
         guard: Of its channel.
         hand_on: Takes the opened message.
-        fail: Takes what is raised in the place of a message; None where nobody waits for it.
-        again: Asks once more, after a message that was refused and settled.
         queue: As in `Consumer`.
         auto_ack: As in `Consumer`.
+        fail: Takes what is raised in the place of a message, with *hand_on*; None where nobody waits for it.
+        ask: pika's ``basic_get``.
     """
-
-    patience = 0.0
 
     def __init__(
         self,
@@ -273,23 +271,33 @@ class Getter(Consumer):
         queue: str,
         *,
         auto_ack: bool,
-        fail: Callable[[Any, Any, Exception], object] | None,
-        again: Callable[[Getter], object],
+        fail: Callable[[HandOn, Any, Any, Exception], object] | None,
+        ask: Callable[..., Any],
     ) -> None:
         super().__init__(guard, hand_on, queue, auto_ack=auto_ack)
         self._fail = fail
-        self._again = again
+        self._ask = ask
+
+    def ask(self) -> Any:
+        """Ask the broker for a message."""
+        return self._ask(self._queue, self.receive, self.auto_ack)
+
+    @property
+    def patience(self) -> float:
+        """None at all: whoever asked waits."""
+        return 0.0
 
     def tell(self, delivery: Delivery, error: Exception) -> None:
         """Raise *error* in the application: out of ``basic_get``, where that blocks."""
         if self._fail is None:
             self._guard.hooks.host.tell(error)
         else:
-            self._fail(delivery.method, delivery.properties, error)
+            self._fail(self._hand_on, delivery.method, delivery.properties, error)
 
     def settled(self) -> None:
         """Ask for the next message."""
-        self._again(self)
+        if self._guard.channel.is_open:
+            self.ask()
 
     def gave_back(self, delivery: Delivery, error: KeyUnavailable) -> None:
         """Say so."""
