@@ -8,9 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from integration.servers import AwsEmulator, Kafka, Server, ServerUnavailable, start_all, stop_all
+from integration.servers import AwsEmulator, Kafka, RabbitMq, Server, ServerUnavailable, start_all, stop_all
 
-_KINDS: dict[str, type[Kafka] | type[AwsEmulator]] = {"kafka": Kafka, "aws": AwsEmulator}
+_KINDS: dict[str, type[Kafka] | type[AwsEmulator] | type[RabbitMq]] = {
+    "kafka": Kafka,
+    "aws": AwsEmulator,
+    "rabbitmq": RabbitMq,
+}
 _HERE = Path(__file__).parent
 
 
@@ -40,6 +44,14 @@ def kafka(servers: dict[str, Server | Exception]) -> Kafka:
     """A Kafka broker at `kafka.address`."""
     server = _running(servers["kafka"])
     assert isinstance(server, Kafka)
+    return server
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(servers: dict[str, Server | Exception]) -> RabbitMq:
+    """A RabbitMQ broker at `rabbitmq.url`."""
+    server = _running(servers["rabbitmq"])
+    assert isinstance(server, RabbitMq)
     return server
 
 

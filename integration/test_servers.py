@@ -601,7 +601,7 @@ def test_the_compose_file_names_the_versions_and_ports_of_the_native_servers():
     ports = re.findall(r'- "(.*)"', text)
 
     assert f"image: apache/kafka:{kafka.VERSION}\n" in text
-    assert len(ports) == 3
+    assert len(ports) == 4
     assert all(port.startswith("127.0.0.1:${POSTSEAL_") for port in ports)
 
 

@@ -8,12 +8,14 @@ with Kafka() as kafka, AwsEmulator() as aws:
 from .aws import REGION, AwsEmulator
 from .errors import ServerFailed, ServerUnavailable
 from .kafka import Kafka
+from .rabbitmq import RabbitMq
 from .server import Route, Server, start_all, stop_all
 
 __all__ = [
     "REGION",
     "AwsEmulator",
     "Kafka",
+    "RabbitMq",
     "Route",
     "Server",
     "ServerFailed",

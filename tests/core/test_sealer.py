@@ -814,3 +814,57 @@ def test_unsafe_local_keys_warn():
 
     with warnings.catch_warnings(), pytest.raises(UnsafeLocalKeysWarning):
         UnsafeLocalKeys.ephemeral()
+
+
+# -- opening what needs no key service -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_open_cached_asks_no_key_service(form):
+    sender, receiver = party(form), party(form)
+    receiver.keys.inner = sender.keys.inner
+    envelope = sender.seal(BODY, destination=HERE)
+    if form in ENCRYPTING:
+        assert receiver.sealer.open_cached(envelope, destination=HERE) is None
+        assert receiver.keys.unwrapped == 0
+        assert receiver.events == []
+        receiver.open(envelope, destination=HERE)
+    for _ in range(2):  # the short way, too
+        opened = receiver.sealer.open_cached(envelope, destination=HERE)
+        assert opened is not None
+        assert opened.body == BODY
+    assert receiver.keys.unwrapped == (form in ENCRYPTING)
+    assert receiver.events == []
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_open_cached_refuses_as_open_does(form):
+    sender, receiver = party(form), party(form)
+    receiver.keys.inner = sender.keys.inner
+    envelope = sender.seal(BODY, destination=HERE)
+    receiver.open(envelope, destination=HERE)
+    at = envelope.index(decode(envelope).payload)
+    altered = envelope[:at] + bytes([envelope[at] ^ 1]) + envelope[at + 1 :]
+    assert (
+        refusal(lambda: receiver.sealer.open_cached(altered, destination=HERE, coordinates={"tag": 7}))
+        == Verdict.FORGED
+    )
+    assert refusal(lambda: receiver.sealer.open_cached(BODY, destination=HERE)) == Verdict.UNPROTECTED
+    assert [event.verdict for event in receiver.events] == [Verdict.FORGED, Verdict.UNPROTECTED]
+    assert receiver.events[0].coordinates == {"tag": 7}
+
+
+def test_open_cached_knows_what_the_key_service_just_refused():
+    sender, receiver = party(), party()
+    envelope = sender.seal(BODY, destination=HERE)
+    receiver.keys.fail = KeyRefused("no")
+    assert refusal(lambda: receiver.open(envelope, destination=HERE)) == Verdict.UNKNOWN_KEY
+    assert refusal(lambda: receiver.sealer.open_cached(envelope, destination=HERE)) == Verdict.UNKNOWN_KEY
+    assert receiver.keys.unwrapped == 1
+
+
+def test_open_cached_hands_on_clear_text_where_the_mode_does():
+    receiver = party(mode="observe")
+    opened = receiver.sealer.open_cached(BODY, destination=HERE)
+    assert opened is not None
+    assert (opened.body, opened.verdict) == (BODY, Verdict.CLEAR)

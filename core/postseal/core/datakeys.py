@@ -490,6 +490,17 @@ class OpeningKeys:
         key.used = now
         return key
 
+    def at_hand(self, destination: str, commitment: bytes, recipients_bytes: bytes) -> OpenedKey | None:
+        """Answer as `fetch` would, where that is known; None where the key service would be asked.
+
+        Raises:
+            KeyRefused, KeyBroken, NotMine: The service said so of these very recipients a short while ago.
+        """
+        if (key := self.cached(destination, commitment)) is not None:
+            return key
+        self._raise_known_failure(self._name(destination, commitment, recipients_bytes))
+        return None
+
     def fetch(
         self, destination: str, commitment: bytes, recipients: Sequence[Recipient], recipients_bytes: bytes
     ) -> OpenedKey:

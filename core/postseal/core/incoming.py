@@ -191,6 +191,11 @@ class Incoming:
         """Do steps 8 and 9. Raises what `OpeningKeys.fetch` does."""
         return self._keys().fetch(*_key_of(examined.envelope))
 
+    def cached(self, examined: Examined) -> OpenedKey | None:
+        """Do steps 8 and 9 as far as nobody need be asked. Raises what `OpeningKeys.at_hand` does."""
+        destination, commitment, _, recipients_bytes = _key_of(examined.envelope)
+        return self._keys().at_hand(destination, commitment, recipients_bytes)
+
     async def fetch_async(self, examined: Examined) -> OpenedKey:
         """Like `fetch`, without blocking the loop."""
         return await self._keys().fetch_async(*_key_of(examined.envelope))

@@ -332,6 +332,42 @@ class Sealer:
             refused = self._refusal(error, way, data, coordinates)
             raise refused from _cause(error, refused)
 
+    def open_cached(
+        self,
+        envelope: bytes,
+        *,
+        destination: str,
+        headers: Headers | None = None,
+        content_encoding: str | None = None,
+        ordering_key: bytes | None = None,
+        coordinates: Mapping[str, str | int] | None = None,
+    ) -> Opened | None:
+        """Like `open`, where that need not ask the key service; else do nothing and return None.
+
+        For event loops that are not asyncio's: what returns None is opened in another thread.
+
+        Raises:
+            Refused: It will never be handed on; one audit event was made.
+            ConfigError: No policy speaks of *destination*.
+        """
+        way = self._incoming.get(destination) or self._make_incoming(destination)
+        data = envelope if type(envelope) is bytes else _as_bytes(envelope)
+        beside = None
+        if headers is not None or content_encoding is not None or ordering_key is not None:
+            beside = self._beside(way.policy, headers, content_encoding, ordering_key)
+        try:
+            short = way.learnt.get(data[way.hint])
+            if short is not None and (opened := short(data, beside)) is not None:
+                return opened
+            examined = self._examine(way, data, beside, coordinates)
+            if isinstance(examined, Opened):
+                return examined
+            key = way.cached(examined)
+            return None if key is None else self._finish(way, examined, key)
+        except (Refused, KeyRefused, KeyBroken, NotMine) as error:
+            refused = self._refusal(error, way, data, coordinates)
+            raise refused from _cause(error, refused)
+
     def verify(
         self,
         envelope: bytes,
