@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from proton import Connection, Data, Delivery, Event, Handler, Link, Message, Transport, symbol
+from proton import Connection, Data, Delivery, Endpoint, Event, Handler, Link, Message, Transport, symbol
 from proton.reactor import ApplicationEvent, Container, EventInjector
 
 from . import settling, tokens
@@ -32,6 +32,8 @@ _SESSION_FILTER = "com.microsoft:session-filter"
 _EPOCH = 621_355_968_000_000_000
 # How long a receiver waits for a session where it does not say. Source: the SDK, which waits a little longer.
 _SESSION_PATIENCE = 60.0
+# How long a sender that is refused has, in seconds, to send what can be refused with the reason.
+_REFUSAL = 0.2
 
 
 @dataclass(slots=True, eq=False)
@@ -287,9 +289,21 @@ class Engine(Handler):
 
     def _detach(self, link: Link, error: BrokerError) -> None:
         self._ended(link)
-        link.condition = settling.condition(error)
-        link.open()
-        link.close()
+        if link.is_receiver and link.state & Endpoint.LOCAL_UNINIT:
+            # The SDK sends as soon as it is attached, and then knows no reason but that of its message. So the message
+            # is awaited and refused first.
+            link.open()
+            link.refused = error
+            link.flow(1)
+            self._later(_REFUSAL, lambda: self._end(link, error))
+        else:
+            self._end(link, error)
+
+    def _end(self, link: Link, error: BrokerError) -> None:
+        if link.connection in self._clients and not link.state & Endpoint.LOCAL_CLOSED:
+            link.condition = settling.condition(error)
+            link.open()
+            link.close()
 
     def _or_detach(self, link: Link, act: Callable[[], None]) -> None:
         try:
@@ -322,9 +336,14 @@ class Engine(Handler):
         self._turn()
 
     def _arrived(self, link: Link, delivery: Delivery, raw: bytes) -> None:
-        link.flow(1)
         client = self._clients[link.connection]
         path: str = link.path
+        refused: BrokerError | None = getattr(link, "refused", None)
+        if refused is not None:
+            self._reject(delivery, refused)
+            self._end(link, refused)
+            return
+        link.flow(1)
         if path.lower() == "$cbs":
             self._accept(delivery)
             self._token(client, link, _read(raw))
@@ -387,8 +406,6 @@ class Engine(Handler):
                 raise TooLarge(f"{len(raw)} bytes, and {path} takes {self.broker.largest(path)}")
             for message in arrived(raw):
                 self.broker.send(path, message, at=message.scheduled_at)
-        except TooLarge as error:
-            self._detach(link, error)
         except BrokerError as error:
             self._reject(delivery, error)
         except Malformed as error:
