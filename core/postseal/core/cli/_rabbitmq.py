@@ -28,7 +28,7 @@ class RabbitMq:
 
     name = "RabbitMQ"
     scheme = "rabbitmq"
-    settled = "in the queues *.refused, by dead-lettering"
+    settled = "in the queues *.refused"
 
     def __init__(self, url: str) -> None:
         self._parameters = pika.URLParameters(url)
@@ -80,12 +80,13 @@ class RabbitMq:
 
     def look(self, count: int) -> list[Held]:
         """Read *count* messages of the queue for ``orders``, then put them back."""
-        held, tag = [], 0
+        held: list[Held] = []
+        tag = 0
         while len(held) < count:
             method, properties, body = self._channel.basic_get(_queue("orders"))
-            if method is None:
+            if method is None or properties is None or body is None:
                 break
-            tag = method.delivery_tag
+            tag = method.delivery_tag or 0
             held.append(Held(body, None, properties.content_type))
         self._channel.basic_nack(tag, multiple=True, requeue=True)
         return held

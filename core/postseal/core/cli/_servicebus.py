@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any, Final
 
-from azure.servicebus import ServiceBusClient, ServiceBusMessage, ServiceBusReceiveMode, ServiceBusSubQueue
+from azure.servicebus import ServiceBusClient, ServiceBusMessage, ServiceBusSubQueue
 
-from postseal.core import Sealer
+from postseal.core import ConfigError, Sealer
 from postseal.core.cli._broker import CONTENT_TYPE, Held, Until
 from postseal.core.cli._orders import Order
 from postseal.servicebus import protect
@@ -15,30 +16,40 @@ from postseal.servicebus import protect
 __all__ = ["ServiceBus"]
 
 _PLACES: Final = ("orders", "refunds")
-_SECONDS: Final = 1.0
 _AT_ONCE: Final = 50
 
 
 class ServiceBus:
-    """Two queues that are there already; what lies on them is dropped first.
+    """Two queues that are there already, and empty.
 
     Args:
         connection_string: Of a namespace with the queues ``orders`` and ``refunds``, which nothing else uses.
+
+    Raises:
+        ConfigError: Something lies there: it is not ours to remove, and would be counted.
     """
 
     name = "Service Bus"
     scheme = "servicebus"
-    settled = "in the queues' $deadletterqueue, with the verdict as reason"
+    settled = "in $deadletterqueue"
 
     def __init__(self, connection_string: str) -> None:
         self._connection_string = connection_string
-        self._bare = self._client()
-        self.where = self._bare.fully_qualified_namespace
-        self._consumer: ServiceBusClient | None = None
+        # Links take half a second to open and as long to close, so an administrator's stay open.
+        self._open = ExitStack()
+        bare = self._open.enter_context(self._client())
+        self.where = bare.fully_qualified_namespace
+        self._senders = {place: self._open.enter_context(bare.get_queue_sender(place)) for place in _PLACES}
+        self._orders = self._open.enter_context(bare.get_queue_receiver("orders"))
+        self._dead = [
+            self._open.enter_context(bare.get_queue_receiver(place, sub_queue=ServiceBusSubQueue.DEAD_LETTER))
+            for place in _PLACES
+        ]
         self._receivers: list[Any] = []
-        for place in _PLACES:
-            self._empty(place, None)
-            self._empty(place, ServiceBusSubQueue.DEAD_LETTER)
+        if self._orders.peek_messages() or self.refused():
+            raise ConfigError(
+                "the Service Bus queues orders and refunds must be empty, and hold no dead letters: they would be counted"
+            )
 
     # -- with the adapter: what a program looks like ---------------------------------------------------------------
 
@@ -51,9 +62,11 @@ class ServiceBus:
 
     def receive(self, sealer: Sealer, handle: Callable[[bytes], None], done: Until) -> None:
         """Receive as any program does: what is refused never gets here."""
-        if self._consumer is None:
-            self._consumer = protect(self._client(), sealer)
-            self._receivers = [self._consumer.get_queue_receiver(place) for place in _PLACES]
+        if not self._receivers:
+            client = self._open.enter_context(protect(self._client(), sealer))
+            # Entered, so that their links are open: a wait as short as ours is over before that.
+            opening = (client.get_queue_receiver(place) for place in _PLACES)
+            self._receivers = [self._open.enter_context(receiver) for receiver in opening]
         while not done():
             for receiver in self._receivers:
                 for message in receiver.receive_messages(_AT_ONCE, max_wait_time=0.2):
@@ -64,17 +77,15 @@ class ServiceBus:
 
     def look(self, count: int) -> list[Held]:
         """Peek at *count* messages of the queue ``orders``."""
-        with self._bare.get_queue_receiver("orders") as receiver:
-            return [_held(message) for message in receiver.peek_messages(count)]
+        return [_held(message) for message in self._orders.peek_messages(count)]
 
     def put(self, place: str, message: Held) -> None:
         """Send *message* as it is."""
-        with self._bare.get_queue_sender(place) as sender:
-            sender.send_messages(ServiceBusMessage(message.body, content_type=message.content_type))
+        self._senders[place].send_messages(ServiceBusMessage(message.body, content_type=message.content_type))
 
     def refused(self) -> int:
         """Count the dead letters."""
-        return sum(len(self._peek_dead(place)) for place in _PLACES)
+        return sum(len(receiver.peek_messages(_AT_ONCE)) for receiver in self._dead)
 
     def envelope(self, body: bytes) -> bytes:
         """Return *body*: it is the envelope itself."""
@@ -86,27 +97,10 @@ class ServiceBus:
 
     def close(self) -> None:
         """Let go of all clients."""
-        for receiver in self._receivers:
-            receiver.close()
-        if self._consumer is not None:
-            self._consumer.close()
-        self._bare.close()
+        self._open.close()
 
     def _client(self) -> ServiceBusClient:
         return ServiceBusClient.from_connection_string(self._connection_string)
-
-    def _peek_dead(self, place: str) -> list[Any]:
-        dead = self._bare.get_queue_receiver(place, sub_queue=ServiceBusSubQueue.DEAD_LETTER)
-        with dead as receiver:
-            return list(receiver.peek_messages(_AT_ONCE))
-
-    def _empty(self, place: str, sub_queue: ServiceBusSubQueue | None) -> None:
-        taking = self._bare.get_queue_receiver(
-            place, sub_queue=sub_queue, receive_mode=ServiceBusReceiveMode.RECEIVE_AND_DELETE
-        )
-        with taking as receiver:
-            while receiver.receive_messages(_AT_ONCE, max_wait_time=_SECONDS):
-                pass
 
 
 def _held(message: Any) -> Held:

@@ -69,12 +69,11 @@ def attacks(out: Console, acts: Sequence[Act]) -> None:
 
 def summary(out: Console, acts: Sequence[Act], left_out: Mapping[str, str], seconds: float) -> None:
     """Show the figures of all *acts*, what must not have happened, and which brokers took no part."""
-    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
-    table.add_column(style="cyan", no_wrap=True)
+    table = Table(box=None, padding=(0, 1, 0, 0), show_edge=False)
+    for name in ("", *_FIGURES):
+        table.add_column(name, header_style="bold", style=None if name else "cyan", no_wrap=True)
     for played in acts:
-        table.add_column(played.broker, header_style="bold")
-    for name, values in _figures(acts):
-        table.add_row(name, *values)
+        table.add_row(played.broker, *_figures(played))
     problems = [problem for played in acts for problem in played.problems]
     if problems:
         parts = [_finding(out, good=False, text=printable(each)) for each in problems]
@@ -83,11 +82,17 @@ def summary(out: Console, acts: Sequence[Act], left_out: Mapping[str, str], seco
         verdict = _finding(
             out, good=True, text="The brokers could read nothing, and the handler saw honest orders only."
         )
+    kept = [
+        Text(f"  {played.broker} keeps {played.refused_kept} refused messages {played.settled}", style="dim")
+        for played in acts
+    ]
     absent = [Text(f"  Left out: {name}; {why}", style="dim") for name, why in left_out.items()]
     out.print()
     out.print(
         Panel(
-            Group(table, Text(), verdict, Text(f"  {seconds:.1f} seconds in all", style="dim"), *absent),
+            Group(
+                table, Text(), verdict, *kept, *absent, Text(f"  {seconds:.1f} seconds in all", style="dim")
+            ),
             title="summary",
             title_align="left",
             border_style="red" if problems else "green",
@@ -99,17 +104,20 @@ def _title(name: str, more: str) -> RenderableType:
     return Rule(Text.assemble((name, "bold"), "  ", (more, "dim")), style="cyan", align="left")
 
 
-def _figures(acts: Sequence[Act]) -> list[tuple[str, list[str]]]:
-    return [
-        ("orders sent", [f"{len(a.sent)}" for a in acts]),
-        ("handed on unchanged", [f"{_unchanged(a)}" for a in acts]),
-        ("readable at the broker", [f"{len(a.leaks)} of {a.secrets} secrets" for a in acts]),
-        ("key-service calls", [_calls(a.calls) for a in acts]),
-        ("bytes added to each", [f"{a.added}, to {a.clear_bytes // max(len(a.held), 1)}" for a in acts]),
-        ("refused", ["\n".join(f"{n} {verdict}" for verdict, n in a.refused.items()) or "0" for a in acts]),
-        ("kept", [f"{a.refused_kept} {a.settled}" for a in acts]),
-        ("seconds", [f"{a.seconds:.1f}" for a in acts]),
-    ]
+_FIGURES: Final = ("sent", "unchanged", "readable", "key calls", "added", "refused", "seconds")
+
+
+def _figures(played: Act) -> tuple[str, ...]:
+    """Return one of each of `_FIGURES`: of orders, of secrets, of calls, of bytes, of attacks."""
+    return (
+        f"{len(played.sent)}",
+        f"{_unchanged(played)}",
+        f"{len(played.leaks)}/{played.secrets}",
+        f"{sum(played.calls.values())}",
+        f"{played.added} B",
+        f"{sum(played.refused.values())}/{len(played.outcomes)}",
+        f"{played.seconds:.1f}",
+    )
 
 
 def _unchanged(played: Act) -> int:
@@ -198,7 +206,8 @@ def _style(*, good: bool) -> str:
 
 def _attacks(out: Console, acts: Sequence[Act]) -> RenderableType:
     parts: list[RenderableType] = []
-    for outcomes in zip(*(played.outcomes for played in acts), strict=True):
+    # Where nothing could be read at the broker, there was nothing to attack with; that is said below.
+    for outcomes in zip(*(played.outcomes for played in acts if played.outcomes), strict=True):
         attack = outcomes[0].attack
         title = Text.assemble((attack.name, "bold"), ": ", attack.what)
         table = Table.grid(padding=(0, 1))

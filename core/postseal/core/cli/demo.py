@@ -31,7 +31,7 @@ _REGION: Final = "eu-west-1"
 _Tell = Callable[[str], None]
 _LEFT_OUT: Final = {
     "RabbitMQ": "no server was named: postseal demo --rabbitmq amqp://guest:guest@localhost/",
-    "Service Bus": "no namespace was named: postseal demo --servicebus 'Endpoint=sb://...', with queues orders and refunds",
+    "Service Bus": "no namespace was named: postseal demo --servicebus 'Endpoint=sb://...', with empty queues orders and refunds",
 }
 """Why a broker takes no part, and how it would."""
 
@@ -48,7 +48,7 @@ def command(
         typer.Option(
             envvar="POSTSEAL_DEMO_SERVICEBUS",
             metavar="CONNECTION",
-            help="Connection string of a Service Bus namespace or emulator; its queues orders and refunds are emptied.",
+            help="Connection string of a Service Bus namespace or emulator; its queues orders and refunds must be empty.",
         ),
     ] = None,
     svg: Annotated[Path | None, typer.Option(hidden=True, help="Write the picture for the README.")] = None,
