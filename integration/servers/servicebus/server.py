@@ -6,12 +6,13 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-from ..machine import LOOPBACK, free_ports
-from .amqp import Engine
+from integration.servers.machine import LOOPBACK, free_ports
+
 from .broker import Broker
 from .control import Control
+from .engine import Engine
+from .entries import Options
 from .faults import Fault, Faults
-from .queue import Options
 from .tokens import KEY, KEY_NAME
 
 
@@ -37,7 +38,9 @@ class ServiceBusTestServer:
         key: str = KEY,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._port, self._control_port = (given or free for given, free in zip((port, control), free_ports(2), strict=True))
+        self._port, self._control_port = (
+            given or free for given, free in zip((port, control), free_ports(2), strict=True)
+        )
         self._key = key
         self._clock = clock
         self._engine: Engine | None = None
