@@ -221,7 +221,12 @@ class _Parser:
         return self._tokens.pop(0)[1]
 
 
+_WORDS = {"AND", "OR", "NOT", "IN", "IS", "LIKE", "EXISTS"}
+
+
 def _named(found: str) -> Callable[[Any], Any]:
+    if found.upper() in _WORDS:
+        raise BadRequest(f"no value: {found}")
     if found.upper() in ("TRUE", "FALSE"):
         return lambda _: found.upper() == "TRUE"
     if found.upper() == "NULL":
@@ -252,6 +257,19 @@ def _any(values: list[Any]) -> bool | None:
 
 def _not(value: Any) -> bool | None:
     return None if value is None else value is not True
+
+
+def from_json(given: Mapping[str, Any]) -> Filter:
+    """Read a rule as tests give it: {"sql": ...}, or {"correlation": {...}, "properties": {...}}.
+
+    Raises:
+        BadRequest: It is none.
+    """
+    if "sql" in given:
+        return Sql(given["sql"])
+    if not given.keys() or given.keys() - {"correlation", "properties"} or given.get("correlation", {}).keys() - set(_SYSTEM):
+        raise BadRequest(f"no rule: {dict(given)}")
+    return Correlation(given.get("correlation", {}), given.get("properties", {}))
 
 
 def from_amqp(description: dict[Any, Any]) -> Filter:

@@ -13,6 +13,7 @@ from .control import Control
 from .engine import Engine
 from .entries import Options
 from .faults import Fault, Faults
+from .rules import from_json
 from .tokens import KEY, KEY_NAME
 
 
@@ -99,9 +100,22 @@ class ServiceBusTestServer:
         self._do(lambda engine: engine.broker.create_topic(name, Options(**options)))
         return name
 
-    def create_subscription(self, topic: str, name: str, **options: Any) -> str:
-        """Make a subscription. Gives the name."""
-        self._do(lambda engine: engine.broker.create_subscription(topic, name, Options(**options)))
+    def create_subscription(
+        self, topic: str, name: str, *, rules: list[dict[str, Any]] | None = None, **options: Any
+    ) -> str:
+        """Make a subscription. Gives the name.
+
+        Args:
+            topic: Of which.
+            name: Its own.
+            rules: One of them must let a message through; each {"sql": "..."} or {"correlation": {"subject": "..."},
+                "properties": {...}}. By default it takes everything.
+            options: As `Options` has them.
+        """
+        filters = None if rules is None else {f"rule {at}": from_json(rule) for at, rule in enumerate(rules)}
+        self._do(
+            lambda engine: engine.broker.create_subscription(topic, name, Options(**options), rules=filters)
+        )
         return name
 
     def delete(self, name: str) -> None:
