@@ -33,6 +33,8 @@ from azure.servicebus.exceptions import (
     SessionLockLostError,
 )
 
+from integration.capture import Recorder
+from integration.scan import scan, scan_memory
 from integration.servers.servicebus import ServiceBusTestServer
 from integration.servers.servicebus.control import ask
 
@@ -41,6 +43,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:unclosed <socket:ResourceWarning", "ignore:.*<socket:pytest.PytestUnraisableExceptionWarning"
 )
 
+CANARY = b"canary 4111 1111 1111 1111, in clear"
 REMOVE = ServiceBusReceiveMode.RECEIVE_AND_DELETE
 DEAD = ServiceBusSubQueue.DEAD_LETTER
 
@@ -71,8 +74,12 @@ def queue(server, fresh):
 
 
 def connected(server, **options):
+    return connected_to(server.connection_string, **options)
+
+
+def connected_to(address, **options):
     return ServiceBusClient.from_connection_string(
-        server.connection_string, retry_backoff_factor=0.01, retry_mode="fixed", **options
+        address, retry_backoff_factor=0.01, retry_mode="fixed", **options
     )
 
 
@@ -336,10 +343,9 @@ def test_a_stranger_is_refused(server, queue):
     stranger = server.connection_string.replace("SharedAccessKey=", "SharedAccessKey=not")
     with (
         ServiceBusClient.from_connection_string(stranger, retry_total=0) as client,
-        sending(client, queue) as sender,
         pytest.raises(ServiceBusAuthenticationError),
     ):
-        sender.send_messages(ServiceBusMessage(b"one"))
+        send(client, queue, b"one")
     assert server.count(queue) == 0
 
 
@@ -372,9 +378,7 @@ def test_a_subscription_gets_what_its_rules_let_through(client, server, fresh):
                 ServiceBusMessage(body, application_properties={"colour": colour}, subject=subject)
             )
     for name, expected in [("red", [b"1", b"3"]), ("big", [b"2", b"3"])]:
-        with client.get_subscription_receiver(
-            topic, name, receive_mode=REMOVE, keep_alive=None
-        ) as receiver:
+        with client.get_subscription_receiver(topic, name, receive_mode=REMOVE, keep_alive=None) as receiver:
             assert bodies(read(receiver, 3, wait=1)) == expected
 
 
@@ -614,3 +618,45 @@ def test_a_stopped_server_leaves_no_port_open(fresh):
         send(client, queue, b"two")
         assert again.count(queue) == 1
     client.close()
+
+
+# In a process of its own
+
+
+def test_the_program_serves_what_the_tests_ask_for(servicebus):
+    queue = servicebus.new_queue(lock_duration=30)
+    topic = servicebus.new_topic("first", "second")
+    with connected_to(servicebus.address) as client:
+        send(client, queue, b"one")
+        with receiving(client, queue) as receiver:
+            (message,) = read(receiver)
+            receiver.complete_message(message)
+        with client.get_topic_sender(topic, keep_alive=None) as sender:
+            sender.send_messages(ServiceBusMessage(b"two"))
+        with client.get_subscription_receiver(topic, "second", keep_alive=None) as receiver:
+            assert bodies(read(receiver)) == [b"two"]
+
+
+def test_the_program_makes_faults(servicebus):
+    queue = servicebus.new_queue()
+    servicebus.inject("send", "drop", entity=queue)
+    with connected_to(servicebus.address) as client:
+        send(client, queue, b"one")
+        servicebus.outage(0.2)
+        time.sleep(0.3)
+        send(client, queue, b"two")
+
+    assert servicebus.count(queue) == 2
+
+
+def test_a_recorder_sees_what_travels(servicebus, tmp_path):
+    queue = servicebus.new_queue()
+    with Recorder(servicebus.route, tmp_path) as recorder:
+        port = int(recorder.address.rpartition(":")[2])
+        with connected_to(servicebus.address_at(port)) as client:
+            send(client, queue, CANARY)
+            with receiving(client, queue, receive_mode=REMOVE) as receiver:
+                assert bodies(read(receiver)) == [CANARY]
+
+    assert {hit.place[-4:] for hit in scan(CANARY, tmp_path)} == {"sent", "ived"}
+    assert "raw" in {hit.form for hit in scan_memory(CANARY, servicebus.pid)}

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from proton import Message
 
+from integration.servers.machine import LOOPBACK, free_ports
 from integration.servers.servicebus import encoding, tokens
 from integration.servers.servicebus.config import options, seconds
 from integration.servers.servicebus.control import Control, Refused, ask
@@ -18,7 +19,6 @@ from integration.servers.servicebus.errors import BadRequest, Unauthorized
 from integration.servers.servicebus.faults import Fault, Faults, Point
 from integration.servers.servicebus.message import Sent, arrived
 from integration.servers.servicebus.rules import Correlation, Sql
-from integration.servers.machine import LOOPBACK, free_ports
 
 MESSAGE = SimpleNamespace(
     subject="big", correlation_id=None, properties={"colour": "red", "count": 3, "it's": True, "none": None}
@@ -57,7 +57,9 @@ def test_a_sql_rule_is_read_as_sql(expression, holds):
     assert Sql(expression)(MESSAGE) is holds
 
 
-@pytest.mark.parametrize("expression", ["", "colour =", "colour = 'red", "AND", "colour IS 3", "a = 1 b", "sys.What = 1"])
+@pytest.mark.parametrize(
+    "expression", ["", "colour =", "colour = 'red", "AND", "colour IS 3", "a = 1 b", "sys.What = 1"]
+)
 def test_a_sql_rule_that_cannot_be_read_is_refused(expression):
     with pytest.raises(BadRequest):
         Sql(expression)
@@ -76,7 +78,9 @@ def sas(resource="sb://127.0.0.1:1/orders", *, key=tokens.KEY, name=tokens.KEY_N
     return _generate_sas_token(resource, name, key).token
 
 
-@pytest.mark.parametrize("audience", ["sb://127.0.0.1:1/orders", "amqps://127.0.0.1:1/orders/Subscriptions/a"])
+@pytest.mark.parametrize(
+    "audience", ["sb://127.0.0.1:1/orders", "amqps://127.0.0.1:1/orders/Subscriptions/a"]
+)
 def test_a_token_of_the_sdk_is_accepted_for_its_resource_and_what_is_below(audience):
     assert tokens.check(sas(), audience) > 0
 
@@ -116,7 +120,8 @@ def test_a_fault_strikes_where_and_as_often_as_it_says():
 
 
 @pytest.mark.parametrize(
-    "given", [{}, {"point": "settle"}, {"point": "x", "action": "drop"}, {"point": "send", "action": "drop", "x": 1}]
+    "given",
+    [{}, {"point": "settle"}, {"point": "x", "action": "drop"}, {"point": "send", "action": "drop", "x": 1}],
 )
 def test_a_fault_that_cannot_be_is_refused(given):
     with pytest.raises(BadRequest):
@@ -139,13 +144,22 @@ def test_a_message_comes_out_as_it_went_in_with_what_the_broker_knows():
         annotations={"x-opt-partition-key": "p", "x-opt-sequence-number": 1},
     )
     content = Sent(bytes(sent.encode()))
-    entry = Entry(9, content, enqueued_at=1.5, expires_at=0, stamps={"DeadLetterReason": "bad"}, delivery_count=3)
+    entry = Entry(
+        9, content, enqueued_at=1.5, expires_at=0, stamps={"DeadLetterReason": "bad"}, delivery_count=3
+    )
 
     out = Message()
     out.decode(content.handed_out(entry))
 
     assert (content.message_id, content.session_id, content.ttl) == ("7", "g", 5)
-    assert (out.body, out.id, out.subject, out.ttl, out.durable, out.priority) == (b"order 7", "7", "s", 5, True, 7)
+    assert (out.body, out.id, out.subject, out.ttl, out.durable, out.priority) == (
+        b"order 7",
+        "7",
+        "s",
+        5,
+        True,
+        7,
+    )
     assert out.delivery_count == 3
     assert out.properties == {"a": 1, "DeadLetterReason": "bad"}
     assert dict(out.annotations) == {

@@ -267,7 +267,11 @@ def from_json(given: Mapping[str, Any]) -> Filter:
     """
     if "sql" in given:
         return Sql(given["sql"])
-    if not given.keys() or given.keys() - {"correlation", "properties"} or given.get("correlation", {}).keys() - set(_SYSTEM):
+    if (
+        not given.keys()
+        or given.keys() - {"correlation", "properties"}
+        or given.get("correlation", {}).keys() - set(_SYSTEM)
+    ):
         raise BadRequest(f"no rule: {dict(given)}")
     return Correlation(given.get("correlation", {}), given.get("properties", {}))
 

@@ -1,6 +1,6 @@
 """Clients that send: our receiving links."""
 
-from proton import Endpoint
+from proton import Endpoint, symbol, ulong
 
 from .encoding import Malformed
 from .errors import BadRequest, BrokerError, TooLarge
@@ -34,7 +34,10 @@ class Senders:
             NotAllowed: Nothing can be sent there.
         """
         client.demand(link.path, self._wire.clock())
-        link.max_message_size = self._wire.broker.largest(link.path)
+        largest = self._wire.broker.largest(link.path)
+        link.max_message_size = largest
+        # By this the SDK fills its batches; without it, it assumes 256 KiB.
+        link.properties = {symbol("com.microsoft:max-message-batch-size"): ulong(largest)}
         link.open()
         link.flow(_CREDIT)
 
