@@ -8,12 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from integration.servers import AwsEmulator, Kafka, RabbitMq, Server, ServerUnavailable, start_all, stop_all
+from integration.servers import (
+    AwsEmulator,
+    Kafka,
+    RabbitMq,
+    Server,
+    ServerUnavailable,
+    ServiceBus,
+    start_all,
+    stop_all,
+)
 
-_KINDS: dict[str, type[Kafka] | type[AwsEmulator] | type[RabbitMq]] = {
+_KINDS: dict[str, Callable[[], Server]] = {
     "kafka": Kafka,
     "aws": AwsEmulator,
     "rabbitmq": RabbitMq,
+    "servicebus": ServiceBus,
 }
 _HERE = Path(__file__).parent
 
@@ -75,6 +85,14 @@ def kms(aws: AwsEmulator):
     """A KMS client."""
     with closing(aws.kms()) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def servicebus(servers: dict[str, Server | Exception]) -> ServiceBus:
+    """Service Bus at `servicebus.address`, a connection string; `servicebus.new_queue()` makes queues."""
+    server = _running(servers["servicebus"])
+    assert isinstance(server, ServiceBus)
+    return server
 
 
 @pytest.fixture

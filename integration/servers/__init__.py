@@ -10,6 +10,7 @@ from .errors import ServerFailed, ServerUnavailable
 from .kafka import Kafka
 from .rabbitmq import RabbitMq
 from .server import Route, Server, start_all, stop_all
+from .servicebus.process import ServiceBus
 
 __all__ = [
     "REGION",
@@ -20,6 +21,7 @@ __all__ = [
     "Server",
     "ServerFailed",
     "ServerUnavailable",
+    "ServiceBus",
     "start_all",
     "stop_all",
 ]

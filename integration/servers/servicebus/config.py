@@ -22,9 +22,9 @@ _NAMES = {
 class Creates(Protocol):
     """What makes entities."""
 
-    def create_queue(self, name: str, **options: Any) -> str: ...  # noqa: D102 - as in the server
-    def create_topic(self, name: str, **options: Any) -> str: ...  # noqa: D102 - likewise
-    def create_subscription(self, topic: str, name: str, **options: Any) -> str: ...  # noqa: D102 - likewise
+    def create_queue(self, name: str, **options: Any) -> str: ...
+    def create_topic(self, name: str, **options: Any) -> str: ...
+    def create_subscription(self, topic: str, name: str, **options: Any) -> str: ...
 
 
 def create_all(server: Creates, config: dict[str, Any]) -> None:
@@ -41,7 +41,9 @@ def create_all(server: Creates, config: dict[str, Any]) -> None:
 
 def options(properties: dict[str, Any]) -> dict[str, Any]:
     """Read what an entity does, in the words of `Options`."""
-    found: dict[str, Any] = {ours: properties[theirs] for theirs, ours in _NAMES.items() if theirs in properties}
+    found: dict[str, Any] = {
+        ours: properties[theirs] for theirs, ours in _NAMES.items() if theirs in properties
+    }
     for name in ("lock_duration", "default_message_time_to_live"):
         if name in found:
             found[name] = seconds(found[name])
@@ -59,4 +61,6 @@ def seconds(duration: str) -> float:
     found = re.fullmatch(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:([\d.]+)S)?)?", duration)
     if found is None:
         raise ValueError(f"no duration: {duration}")
-    return sum(float(number or 0) * unit for number, unit in zip(found.groups(), _SECONDS.values(), strict=True))
+    return sum(
+        float(number or 0) * unit for number, unit in zip(found.groups(), _SECONDS.values(), strict=True)
+    )
