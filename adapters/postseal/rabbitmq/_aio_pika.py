@@ -16,6 +16,7 @@ from aio_pika.connection import Connection
 
 from postseal.core import ConfigError, Sealer
 from postseal.rabbitmq._aio_channel import Guard
+from postseal.rabbitmq._aio_iterators import telling_queues
 from postseal.rabbitmq._aio_quarantine import Quarantine
 from postseal.rabbitmq._options import Options
 from postseal.rabbitmq._settling import Places
@@ -158,6 +159,11 @@ def _protected(kind: type[Connection]) -> type[Connection]:
             if hooks is not None:
                 hooks.cover(underlay)
             vars(self)["transport"] = underlay
+
+        def channel(self, *arguments: Any, **options: Any) -> Any:
+            channel = super().channel(*arguments, **options)
+            channel.QUEUE_CLASS = telling_queues(channel.QUEUE_CLASS)
+            return channel
 
     Protected.__name__, Protected.__qualname__ = kind.__name__, kind.__qualname__
     Protected.__module__ = kind.__module__

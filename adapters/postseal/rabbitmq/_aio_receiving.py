@@ -14,13 +14,12 @@ import dataclasses
 import inspect
 import logging
 from collections.abc import Callable
-from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
-from aio_pika.queue import QueueIterator
 from aiormq.abc import DeliveredMessage
 
 from postseal.core import KeyUnavailable, Opened
+from postseal.rabbitmq._aio_iterators import tell_iterator
 from postseal.rabbitmq._message import Bound
 from postseal.rabbitmq._receiving import restore_content_type
 from postseal.rabbitmq._settling import Settle, Turned, pause_after
@@ -187,7 +186,7 @@ class Consumer:
         # Before anything is given back, too: it comes again at once.
         await asyncio.sleep(pause_after(self._failures))
         waited = asyncio.get_running_loop().time() - delivery.since
-        if not self.auto_ack and waited >= self.patience and self._holds(delivery):
+        if not self.auto_ack and waited >= self.patience() and self._holds(delivery):
             await self.give_back()
             self.gave_back(error)
 
@@ -236,7 +235,7 @@ class Consumer:
         while not await self._guard.quarantine.take(turned, delivery.message):
             failures += 1
             waited = asyncio.get_running_loop().time() - began
-            if waited >= self.patience and not self.auto_ack:
+            if waited >= self.patience() and not self.auto_ack:
                 await self._guard.give_back(delivery.tag)
                 self.gave_back(turned.error)
                 return
@@ -246,19 +245,14 @@ class Consumer:
 
     # -- what differs between consumers and single messages --------------------------------------------------------
 
-    @property
     def patience(self) -> float:
         """Seconds that a message waits here before it is requeued."""
         return self._guard.hooks.options.requeue_after
 
     async def tell(self, error: Exception) -> None:
         """Raise *error* in the application: out of its iterator, or, where it has a callback, in the callback's place."""
-        iterator = _iterator_of(self._hand_on)
-        if iterator is None:
+        if not await tell_iterator(self._hand_on, error):
             raise error
-        if not isinstance(iterator, _Telling):
-            iterator.__class__ = _telling(type(iterator))
-        await iterator.on_message(_Told(error))  # type: ignore[arg-type] # `_Telling` takes it out again
 
     def gave_back(self, error: Exception) -> None:
         """Go on after a message was requeued because it could not be opened or copied."""
@@ -266,8 +260,6 @@ class Consumer:
 
 class Getter(Consumer):
     """The one message that ``basic_get`` asked for."""
-
-    patience = 0.0
 
     def __init__(self, guard: Guard, queue: str, *, auto_ack: bool) -> None:
         super().__init__(guard, self._take, queue, auto_ack=auto_ack)
@@ -286,6 +278,10 @@ class Getter(Consumer):
     def _take(self, message: DeliveredMessage) -> None:
         self._taken = message
 
+    def patience(self) -> float:
+        """None: who asks for one message is told at once."""
+        return 0.0
+
     async def tell(self, error: Exception) -> None:
         """Raise *error* out of ``get``."""
         raise error
@@ -293,39 +289,3 @@ class Getter(Consumer):
     def gave_back(self, error: Exception) -> None:
         """Say so."""
         raise error
-
-
-# -- iterators ---------------------------------------------------------------------------------------------------------
-
-
-class _Told:
-    """Stands among the messages of an iterator for an error that it will raise."""
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
-
-    async def nack(self, **_: Any) -> None:
-        """Do nothing: an iterator that is closed gives back what it holds, and this is no message."""
-
-
-class _Telling(QueueIterator):
-    """An iterator that raises what it was told."""
-
-    async def __anext__(self) -> Any:
-        message = await super().__anext__()
-        if isinstance(message, _Told):
-            raise message.error
-        return message
-
-
-@cache
-def _telling(kind: type[QueueIterator]) -> type[QueueIterator]:
-    """Make *kind* of iterator one that raises what it was told; its users see no difference."""
-    return type(kind.__name__, (_Telling, kind), {"__module__": kind.__module__})
-
-
-def _iterator_of(hand_on: Any) -> QueueIterator | None:
-    """Return the iterator that *hand_on* fills, if it does: aio-pika hands aiormq ``partial(consumer, iterator.on_message)``."""
-    target = hand_on.args[0] if isinstance(hand_on, partial) and hand_on.args else hand_on
-    owner = getattr(target, "__self__", None)
-    return owner if isinstance(owner, QueueIterator) else None
