@@ -10,9 +10,9 @@ COMMAND = [sys.executable, "-c", "from postseal.core.cli import main; raise Syst
 def test_the_demonstration_plays_on_all_four_brokers(rabbitmq, servicebus):
     """A1, A9, D4, E3, E5, E6: the same story on each, and nothing left out."""
     for place in ("orders", "refunds"):
-        servicebus.make_queue(place)
+        servicebus.control("create_queue", name=place)
     done = subprocess.run(
-        [*COMMAND, "--json", "--rabbitmq", rabbitmq.address, "--servicebus", servicebus.connection_string],
+        [*COMMAND, "--json", "--rabbitmq", rabbitmq.url, "--servicebus", servicebus.address],
         capture_output=True,
         text=True,
         check=False,

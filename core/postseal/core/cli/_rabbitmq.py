@@ -7,8 +7,9 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import pika
+from pika.exceptions import AMQPError
 
-from postseal.core import Sealer
+from postseal.core import ConfigError, Sealer
 from postseal.core.cli._broker import CONTENT_TYPE, Held, Until
 from postseal.core.cli._orders import Order
 from postseal.rabbitmq import protect
@@ -24,6 +25,9 @@ class RabbitMq:
 
     Args:
         url: ``amqp://user:password@host:port/vhost``. The user may declare and delete.
+
+    Raises:
+        ConfigError: It cannot be reached.
     """
 
     name = "RabbitMQ"
@@ -31,11 +35,14 @@ class RabbitMq:
     settled = "in the queues *.refused"
 
     def __init__(self, url: str) -> None:
-        self._parameters = pika.URLParameters(url)
-        self._consumer: pika.BlockingConnection | None = None
-        self._bare = pika.BlockingConnection(self._parameters)
         at = urlsplit(url)
         self.where = f"{at.hostname}:{at.port or 5672}"  # the password is nobody's business
+        self._parameters = pika.URLParameters(url)
+        self._consumer: pika.BlockingConnection | None = None
+        try:
+            self._bare = pika.BlockingConnection(self._parameters)
+        except AMQPError as error:
+            raise ConfigError(f"no RabbitMQ lets us in at {self.where}: {error!r}") from error
         channel = self._bare.channel()
         self._remove(channel)
         channel.exchange_declare(_EXCHANGE, "direct")

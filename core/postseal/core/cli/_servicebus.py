@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from typing import Any, Final
 
 from azure.servicebus import ServiceBusClient, ServiceBusMessage, ServiceBusSubQueue
+from azure.servicebus.exceptions import ServiceBusError
 
 from postseal.core import ConfigError, Sealer
 from postseal.core.cli._broker import CONTENT_TYPE, Held, Until
@@ -26,7 +27,7 @@ class ServiceBus:
         connection_string: Of a namespace with the queues ``orders`` and ``refunds``, which nothing else uses.
 
     Raises:
-        ConfigError: Something lies there: it is not ours to remove, and would be counted.
+        ConfigError: It cannot be reached, or something lies there: that is not ours to remove, and would be counted.
     """
 
     name = "Service Bus"
@@ -35,8 +36,21 @@ class ServiceBus:
 
     def __init__(self, connection_string: str) -> None:
         self._connection_string = connection_string
-        # Links take half a second to open and as long to close, so an administrator's stay open.
         self._open = ExitStack()
+        self._receivers: list[Any] = []
+        try:
+            self._connect()
+        except ServiceBusError as error:
+            self._open.close()
+            raise ConfigError(f"Service Bus does not let us in: {error}") from error
+        if self._orders.peek_messages() or self.refused():
+            self._open.close()
+            raise ConfigError(
+                "the Service Bus queues orders and refunds must be empty, and hold no dead letters: they would be counted"
+            )
+
+    def _connect(self) -> None:
+        # Links take half a second to open and as long to close, so an administrator's stay open.
         bare = self._open.enter_context(self._client())
         self.where = bare.fully_qualified_namespace
         self._senders = {place: self._open.enter_context(bare.get_queue_sender(place)) for place in _PLACES}
@@ -45,11 +59,6 @@ class ServiceBus:
             self._open.enter_context(bare.get_queue_receiver(place, sub_queue=ServiceBusSubQueue.DEAD_LETTER))
             for place in _PLACES
         ]
-        self._receivers: list[Any] = []
-        if self._orders.peek_messages() or self.refused():
-            raise ConfigError(
-                "the Service Bus queues orders and refunds must be empty, and hold no dead letters: they would be counted"
-            )
 
     # -- with the adapter: what a program looks like ---------------------------------------------------------------
 

@@ -30,8 +30,8 @@ __all__ = ["command"]
 _REGION: Final = "eu-west-1"
 _Tell = Callable[[str], None]
 _LEFT_OUT: Final = {
-    "RabbitMQ": "no server was named: postseal demo --rabbitmq amqp://guest:guest@localhost/",
-    "Service Bus": "no namespace was named: postseal demo --servicebus 'Endpoint=sb://...', with empty queues orders and refunds",
+    "RabbitMQ": "no server was named: --rabbitmq amqp://guest:guest@localhost/, or make demo-all",
+    "Service Bus": "no namespace was named: --servicebus 'Endpoint=sb://...', with empty queues orders and refunds, or make demo-all",
 }
 """Why a broker takes no part, and how it would."""
 
