@@ -8,8 +8,10 @@ Source: Azure Key Vault REST API 7.4 to 2025-07-01: keys, and how it answers wha
 from __future__ import annotations
 
 import base64
-import datetime
+import datetime as dt
+import functools
 import ipaddress
+import itertools
 import json
 import os
 import ssl
@@ -23,7 +25,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from azure.core.credentials import AccessToken
 from azure.keyvault.keys import KeyClient
@@ -62,9 +64,10 @@ class Answer:
     body: bytes | None = None
     headers: dict[str, str] = field(default_factory=dict)
     hang: bool = False
-    """Never answer."""
+    """Not answer before `released`, and then hang up."""
     hang_up: bool = False
     """Close the connection instead."""
+    released: threading.Event = field(default_factory=threading.Event)
 
     def as_bytes(self) -> bytes:
         if self.body is not None:
@@ -75,12 +78,29 @@ class Answer:
         return json.dumps({"error": error}).encode()
 
 
-class Refusal(Exception):  # noqa: N818 - an answer
+class Request(NamedTuple):
+    """What was asked."""
+
+    operation: str
+    path: str
+    query: str
+
+
+class Refusal(Exception):
     """Ends a request with an error."""
 
     def __init__(self, status: int, code: str, inner: str = "") -> None:
         super().__init__(code)
         self.answer = Answer(status, code, inner)
+
+
+_made = itertools.count()
+
+
+@functools.cache
+def _rsa_key(size: int, number: int) -> rsa.RSAPrivateKey:
+    """Make one of a few keys: making one takes longer than most tests, and no test has more than a few."""
+    return rsa.generate_private_key(65537, size)
 
 
 class Version:
@@ -100,7 +120,7 @@ class Version:
         elif kind.startswith("EC"):
             self.secret = ec.generate_private_key(ec.SECP256R1())
         else:
-            self.secret = rsa.generate_private_key(65537, size or 2048)
+            self.secret = _rsa_key(size or 2048, next(_made) % 8)
 
     def public(self) -> dict[str, str]:
         if isinstance(self.secret, rsa.RSAPrivateKey):
@@ -131,7 +151,7 @@ class KeyVaultDouble:
 
     Attributes:
         asked: How often each operation was asked, by somebody with a token: ``get``, ``wrapkey``, ``unwrapkey`` ...
-        requests: What was asked, as (operation, path, body).
+        requests: The same, in order.
         answers: What the next requests are answered with.
         denied: Operations for which nobody has a right.
     """
@@ -140,7 +160,7 @@ class KeyVaultDouble:
         self.keys: dict[str, list[Version]] = {}
         self.deleted: dict[str, list[Version]] = {}
         self.asked: Counter[str] = Counter()
-        self.requests: list[tuple[str, str, bytes]] = []
+        self.requests: list[Request] = []
         self.answers: deque[Answer] = deque()
         self.denied: set[str] = set()
         self.released = threading.Event()
@@ -160,7 +180,7 @@ class KeyVaultDouble:
         self.url = f"https://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
-    def __enter__(self) -> KeyVaultDouble:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -189,14 +209,15 @@ class KeyVaultDouble:
 
     # -- what it is asked --------------------------------------------------------------------------------------------
 
-    def answer(self, method: str, path: str, body: bytes) -> bytes:
+    def answer(self, method: str, address: str, body: bytes) -> bytes:
+        path, _, query = address.partition("?")
         parts = [part for part in path.split("/") if part]
         if len(parts) < 2:
             raise Refusal(404, "NotFound")
         operation = _operation(method, parts)
         with self._lock:
             self.asked[operation] += 1
-            self.requests.append((operation, path, body))
+            self.requests.append(Request(operation, path, query))
             fault = self.answers.popleft() if self.answers else None
         if fault is not None:
             raise _Faulty(fault)
@@ -208,17 +229,8 @@ class KeyVaultDouble:
     def _answer(self, operation: str, parts: list[str], body: dict[str, Any]) -> dict[str, Any]:
         name = parts[1].lower()
         if operation == "create":
-            made = Version(
-                body.get("kty", "RSA"),
-                body.get("key_size"),
-                body.get("attributes", {}),
-                body.get("key_ops", _OPERATIONS),
-            )
-            self.keys.setdefault(name, []).append(made)
-            return self._bundle(name, made)
-        if operation == "getdeleted":
-            if name not in self.deleted:
-                raise Refusal(404, "KeyNotFound")
+            return self._create(name, body)
+        if operation == "getdeleted" and name in self.deleted:
             return self._deleted(name)
         if name not in self.keys:
             raise Refusal(404, "KeyNotFound")
@@ -234,10 +246,19 @@ class KeyVaultDouble:
         version = next((version for version in versions if version.name == asked.lower()), None)
         if version is None:
             raise Refusal(404, "KeyNotFound")
+        if operation in ("wrapkey", "unwrapkey"):
+            return self._use(operation, name, version, body)
         if operation == "update":
             version.attributes.update(body.get("attributes", {}))
-        if operation in ("get", "update"):
-            return self._bundle(name, version)
+        return self._bundle(name, version)
+
+    def _create(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
+        operations = body.get("key_ops", _OPERATIONS)
+        made = Version(body.get("kty", "RSA"), body.get("key_size"), body.get("attributes", {}), operations)
+        self.keys.setdefault(name, []).append(made)
+        return self._bundle(name, made)
+
+    def _use(self, operation: str, name: str, version: Version, body: dict[str, Any]) -> dict[str, Any]:
         if not version.attributes["enabled"]:
             raise Refusal(403, "Forbidden", "KeyDisabled")
         try:
@@ -273,7 +294,7 @@ def _operation(method: str, parts: list[str]) -> str:
     return {"GET": "get", "PATCH": "update", "DELETE": "delete"}.get(method, "unknown")
 
 
-class _Faulty(Exception):  # noqa: N818 - an answer
+class _Faulty(Exception):
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer.code)
         self.answer = answer
@@ -292,23 +313,23 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _Server
     timeout = 60
+    wbufsize = 65536  # an answer in one packet: in two, the second waits for an acknowledgement
 
     def do_any(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        path = self.path.partition("?")[0]
         if not self.headers.get("Authorization"):
             self._send(Answer(401, "Unauthorized", headers={"WWW-Authenticate": _ISSUER}))
             return
         try:
-            self._send(Answer(body=self.server.vault.answer(self.command, path, body)))
+            self._send(Answer(body=self.server.vault.answer(self.command, self.path, body)))
         except (Refusal, _Faulty) as told:
             self._send(told.answer)
 
     do_GET = do_POST = do_PATCH = do_DELETE = do_any  # noqa: N815 - http.server's names
 
     def _send(self, answer: Answer) -> None:
-        if answer.hang:
-            self.server.vault.released.wait()
+        while answer.hang and not (answer.released.wait(0.05) or self.server.vault.released.is_set()):
+            pass
         if answer.hang or answer.hang_up:
             self.close_connection = True
             return
@@ -331,15 +352,15 @@ class _Handler(BaseHTTPRequestHandler):
 def _write_certificate(certificate: Path, key_file: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "postseal tests")])
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     made = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=7))
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=7))
         .add_extension(
             x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
         )

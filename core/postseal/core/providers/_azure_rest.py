@@ -198,7 +198,9 @@ def _mapped(
     status = int(response.status_code)
     if status == 200:  # noqa: PLR2004 - HTTP's own number
         return KeyUnavailable(f"{what}: an answer that is no JSON object")
-    codes = _codes(answer)
+    if answer is None or not isinstance(answer.get("error"), dict):
+        return KeyUnavailable(f"{what}: {status}, and not in the words of a vault: from something in between")
+    codes = _codes(answer["error"])
     kind = ERRORS.get(status, KeyUnavailable) if status != 400 else bad_request  # noqa: PLR2004 - likewise
     for code in codes:
         kind = ERRORS.get(code, kind)
@@ -206,10 +208,9 @@ def _mapped(
     return kind(f"{what}: {status} {words} (request {response.headers.get('x-ms-request-id', 'none')})")
 
 
-def _codes(answer: dict[str, Any] | None) -> list[str]:
+def _codes(told: object) -> list[str]:
     """Return the codes of an error, outer and inner, where they look like codes."""
     found: list[str] = []
-    told = (answer or {}).get("error")
     while isinstance(told, dict) and len(found) < 4:  # noqa: PLR2004 - one or two are usual
         code = told.get("code")
         if isinstance(code, str) and _CODE.fullmatch(code):
