@@ -154,6 +154,7 @@ class KeyVaultDouble:
         requests: The same, in order.
         answers: What the next requests are answered with.
         denied: Operations for which nobody has a right.
+        away: Whether every request is answered with 503.
     """
 
     def __init__(self, port: int = 0, certificate: Path | None = None) -> None:
@@ -163,6 +164,7 @@ class KeyVaultDouble:
         self.requests: list[Request] = []
         self.answers: deque[Answer] = deque()
         self.denied: set[str] = set()
+        self.away = False
         self.released = threading.Event()
         self._lock = threading.Lock()
         self._own = tempfile.TemporaryDirectory(prefix="postseal-key-vault-")
@@ -189,6 +191,14 @@ class KeyVaultDouble:
         self._server.shutdown()
         self._server.server_close()
         self._own.cleanup()
+
+    def begin_again(self) -> None:
+        """Be as if nobody had asked anything, but for the keys."""
+        self.asked.clear()
+        self.requests.clear()
+        self.answers.clear()
+        self.denied.clear()
+        self.away = False
 
     def serve(self) -> None:
         self._server.serve_forever()
@@ -218,7 +228,7 @@ class KeyVaultDouble:
         with self._lock:
             self.asked[operation] += 1
             self.requests.append(Request(operation, path, query))
-            fault = self.answers.popleft() if self.answers else None
+            fault = Answer(503) if self.away else self.answers.popleft() if self.answers else None
         if fault is not None:
             raise _Faulty(fault)
         if operation in self.denied:

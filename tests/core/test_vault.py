@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import subprocess
 import sys
-import traceback
 from hashlib import sha256
 
 import hvac
@@ -18,7 +17,7 @@ from postseal.core.errors import KeyBroken, NotMine
 from postseal.core.keys import Recipient
 from postseal.core.providers.vault import ALGORITHM, ERRORS, key_id_of
 from tests.core.provider_contract import ProviderContract
-from tests.core.stand_ins import CONTEXT, forms_of
+from tests.core.stand_ins import CONTEXT, forms_of, shown_by_tracebacks
 from tests.core.transit import Answer, TransitDouble
 
 OTHER = KeyContext("orders", "kafka:payments")
@@ -40,10 +39,7 @@ def client(double):
 @pytest.fixture
 def vault(double):
     """The double, as if nobody had asked it anything."""
-    double.asked.clear()
-    double.answers.clear()
-    double.denied.clear()
-    double.expired = False
+    double.begin_again()
     return double
 
 
@@ -387,16 +383,6 @@ def test_two_clusters_with_keys_of_one_name_need_names_of_their_own(vault, clien
 
 
 # -- what shows of a key -----------------------------------------------------------------------------------------------
-
-
-def shown_by_tracebacks(error: BaseException) -> str:
-    """What an error reporter prints that shows the locals of every frame, but for the tests' own."""
-    told = traceback.TracebackException.from_exception(error, capture_locals=True)
-    parts = [told]
-    while parts[-1].__cause__ or parts[-1].__context__:
-        parts.append(parts[-1].__cause__ or parts[-1].__context__)
-    frames = [frame for part in parts for frame in part.stack if "/tests/" not in frame.filename]
-    return "".join(f"{name}={value}" for frame in frames for name, value in (frame.locals or {}).items())
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,7 @@ class TransitDouble:
         answers: What the next requests are answered with.
         denied: Operations for which the token has no right.
         expired: Whether the token has expired.
+        away: Whether every request is answered with 503.
     """
 
     def __init__(self) -> None:
@@ -67,6 +68,7 @@ class TransitDouble:
         self.asked: Counter[str] = Counter()
         self.answers: deque[Answer] = deque()
         self.denied: set[str] = set()
+        self.away = False
         self.expired = False
         self._lock = threading.Lock()
         self._server = _Server(("127.0.0.1", 0), _Handler)
@@ -81,6 +83,13 @@ class TransitDouble:
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+    def begin_again(self) -> None:
+        """Be as if nobody had asked anything, but for the keys."""
+        self.asked.clear()
+        self.answers.clear()
+        self.denied.clear()
+        self.expired = self.away = False
 
     def client(self, **options: Any) -> hvac.Client:
         return hvac.Client(self.url, token="a token of tests", **{"timeout": 20, **options})
@@ -98,7 +107,7 @@ class TransitDouble:
         operation = parts[2] if parts[1] == "transit" else parts[-1]
         with self._lock:
             self.asked[operation] += 1
-            fault = self.answers.popleft() if self.answers else None
+            fault = Answer(503) if self.away else self.answers.popleft() if self.answers else None
         if fault is not None:
             raise _Faulty(fault)
         if self.expired or operation in self.denied:

@@ -59,8 +59,6 @@ _IDENTIFIER: Final = re.compile(
 )
 _NAME: Final = re.compile(r"[A-Za-z0-9-]{1,127}")
 _VERSION: Final = re.compile(r"[0-9a-f]{32}")
-RETRY_AFTER: Final = 10.0
-"""Seconds for which a public key past its age is used before the vault is asked again."""
 
 _DEFAULTS: Final = {"connection_timeout": 5, "read_timeout": 10, "retry_total": 3}
 _OPTIONS: Final = frozenset(
@@ -114,7 +112,6 @@ class AzureKeyVault:
             that are enabled unwrap. RSA of 2048 bits and more, or ``oct-HSM`` of 256.
         also_open: Names or identifiers of further keys of the same vault that may unwrap. They are not used to wrap.
         refresh: Seconds for which a fetched key wraps. A new version wraps, and a disabled one ends, within this and the age of a data key.
-        max_stale: Seconds beyond for which an RSA key goes on wrapping while the vault does not answer; 0 for none.
 
     Raises:
         ConfigError: No such key can be, it is of another vault than the client, or the client is none.
@@ -127,7 +124,6 @@ class AzureKeyVault:
         *,
         also_open: Iterable[str] = (),
         refresh: float = 300.0,
-        max_stale: float = 3600.0,
         random: RandomBytes = crypto.random_bytes,
         monotonic: Callable[[], float] = time.monotonic,
         clock: Callable[[], float] = time.time,
@@ -136,8 +132,6 @@ class AzureKeyVault:
             raise ConfigError(f"also_open must be a list of keys, not one text: [{also_open!r}]")
         if not isinstance(refresh, (int, float)) or not refresh > 0:
             raise ConfigError(f"refresh must be seconds, over 0: {refresh!r}")
-        if not isinstance(max_stale, (int, float)) or not max_stale >= 0:
-            raise ConfigError(f"max_stale must be seconds, 0 or more: {max_stale!r}")
         self._vault = Vault(client)
         self._name = self._checked(key, "key")
         self._prefix = self._prefix_of(self._name)
@@ -145,11 +139,12 @@ class AzureKeyVault:
             self._prefix_of(name): name for name in (self._checked(n, "also_open") for n in also_open)
         }
         self._ours[self._prefix] = self._name
-        self._refresh, self._max_stale = refresh, max_stale
+        self._refresh = refresh
         self._random, self._monotonic, self._clock = random, monotonic, clock
         self._lock = ForkSafeLock()
         self._key: _WrappingKey | None = None
-        self._fresh_until = self._stale_until = 0.0
+        self._fresh_until = 0.0
+        self._failure: KeyUnavailable | KeyRefused | None = None
 
     def __repr__(self) -> str:
         return f"<AzureKeyVault {self._vault.url}/keys/{self._name}>"
@@ -163,7 +158,6 @@ class AzureKeyVault:
         *,
         also_open: Iterable[str] = (),
         refresh: float = 300.0,
-        max_stale: float = 3600.0,
         **options: Any,
     ) -> AzureKeyVault:
         """Make a `KeyClient` with short timeouts, and the provider on it.
@@ -174,7 +168,6 @@ class AzureKeyVault:
             credential: Of ``azure.identity``, say.
             also_open: As for the class.
             refresh: As for the class.
-            max_stale: As for the class.
             **options: For the client: ``api_version``, ``verify_challenge_resource``, ``transport``, ``connection_verify``, ``proxies``,
                 ``retry_total`` ...
 
@@ -190,7 +183,7 @@ class AzureKeyVault:
             client = KeyClient(vault_url, credential, **{**_DEFAULTS, **options})
         except (ValueError, NotImplementedError) as error:
             raise ConfigError(f"AzureKeyVault.connect: {error}") from error
-        return cls(client, key, also_open=also_open, refresh=refresh, max_stale=max_stale)
+        return cls(client, key, also_open=also_open, refresh=refresh)
 
     def generate(self, context: KeyContext) -> NewDataKey:
         """Make a data key from the operating system's randomness, and wrap it: no call with an RSA key that was fetched lately."""
@@ -255,24 +248,26 @@ class AzureKeyVault:
     # -- the key that wraps ----------------------------------------------------------------------------------------
 
     def _newest(self) -> _WrappingKey:
-        """Return the newest version, as of `refresh` ago at most; or of `max_stale` more, while the vault does not answer."""
+        """Return the newest version, as of `refresh` ago at most.
+
+        Past that, nothing is wrapped while the vault does not answer, though it could be: a data key that no consumer could have unwrapped
+        would hold up what goes on with the old one, which they have.
+        """
+        seen = self._failure
         with self._lock:
             now = self._monotonic()
             if self._key is not None and now < self._fresh_until:
                 return self._key
+            if self._failure is not None and self._failure is not seen:
+                # Told while we waited for the lock: all who wait at a time share one answer, and its wait.
+                raise type(self._failure)(*self._failure.args)
+            self._key = None
             try:
                 self._key = self._fetched()
-            except KeyUnavailable:
-                if self._key is None or now >= self._stale_until:
-                    self._key = None
-                    raise
-                self._fresh_until = min(now + RETRY_AFTER, self._stale_until)
-            except KeyRefused:
-                self._key = None
+            except (KeyUnavailable, KeyRefused) as error:
+                self._failure = type(error)(*error.args)
                 raise
-            else:
-                self._fresh_until = now + self._refresh
-                self._stale_until = self._fresh_until + self._max_stale
+            self._fresh_until = now + self._refresh
             return self._key
 
     def _fetched(self) -> _WrappingKey:
