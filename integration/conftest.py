@@ -8,9 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from integration.servers import AwsEmulator, Kafka, Server, ServerUnavailable, start_all, stop_all
+from integration.servers import (
+    AwsEmulator,
+    Kafka,
+    KeyVault,
+    OpenBao,
+    Server,
+    ServerUnavailable,
+    start_all,
+    stop_all,
+)
 
-_KINDS: dict[str, type[Kafka] | type[AwsEmulator]] = {"kafka": Kafka, "aws": AwsEmulator}
+_KINDS: dict[str, Callable[[], Server]] = {
+    "kafka": Kafka,
+    "aws": AwsEmulator,
+    "key_vault": KeyVault,
+    "openbao": OpenBao,
+}
 _HERE = Path(__file__).parent
 
 
@@ -63,6 +77,22 @@ def kms(aws: AwsEmulator):
     """A KMS client."""
     with closing(aws.kms()) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def key_vault(servers: dict[str, Server | Exception]) -> KeyVault:
+    """A key vault at `key_vault.address`; `key_vault.client()` makes clients."""
+    server = _running(servers["key_vault"])
+    assert isinstance(server, KeyVault)
+    return server
+
+
+@pytest.fixture(scope="session")
+def openbao(servers: dict[str, Server | Exception]) -> OpenBao:
+    """A vault with a transit engine at `openbao.address`; `openbao.client()` makes clients."""
+    server = _running(servers["openbao"])
+    assert isinstance(server, OpenBao)
+    return server
 
 
 @pytest.fixture

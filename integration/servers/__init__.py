@@ -8,12 +8,16 @@ with Kafka() as kafka, AwsEmulator() as aws:
 from .aws import REGION, AwsEmulator
 from .errors import ServerFailed, ServerUnavailable
 from .kafka import Kafka
+from .key_vault import KeyVault
+from .openbao import OpenBao
 from .server import Route, Server, start_all, stop_all
 
 __all__ = [
     "REGION",
     "AwsEmulator",
     "Kafka",
+    "KeyVault",
+    "OpenBao",
     "Route",
     "Server",
     "ServerFailed",
