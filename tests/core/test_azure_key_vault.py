@@ -608,6 +608,15 @@ def test_an_hsm_that_wraps_nothing_is_not_believed(vault, client, value):
         provider.generate(CONTEXT)
 
 
+def test_an_hsm_that_wraps_with_another_version_is_not_believed(vault, client):
+    """The kid would name a version that cannot unwrap it: a message that never opens."""
+    provider = AzureKeyVault(client, new_oct(client))
+    provider.generate(CONTEXT)
+    vault.answers.append(Answer(200, body=b'{"kid": "https://v/keys/orders/1", "value": "%s"}' % (b"A" * 54)))
+    with pytest.raises(KeyRefused, match="another key"):
+        provider.generate(CONTEXT)
+
+
 # -- asyncio clients ---------------------------------------------------------------------------------------------------
 
 

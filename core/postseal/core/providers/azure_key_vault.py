@@ -9,14 +9,12 @@ Source: SPEC.md 6.2 and 6.3; Azure Key Vault REST API: Get Key, Wrap Key, Unwrap
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from postseal.core import crypto
 from postseal.core.crypto import DATA_KEY_SIZE, RandomBytes
@@ -26,12 +24,22 @@ from postseal.core.errors import (
     KeyRefused,
     KeyUnavailable,
     MissingExtraError,
-    NotMine,
     nearest,
 )
 from postseal.core.forking import ForkSafeLock
 from postseal.core.keys import KeyContext, NewDataKey, Recipient
 from postseal.core.providers._attempts import first_that_opens
+from postseal.core.providers._azure_keys import (
+    A256KW,
+    NAMES,
+    RSA_OAEP_256,
+    SIZES,
+    WrappingKey,
+    data_key_of,
+    encode,
+    wrapped_of,
+    wrapping_key_of,
+)
 from postseal.core.providers._azure_rest import Vault
 from postseal.core.providers._binding import TAG_SIZE, check_tag, tag
 
@@ -47,18 +55,11 @@ if TYPE_CHECKING:
 
 __all__ = ["A256KW", "RSA_OAEP_256", "AzureKeyVault", "key_id_of"]
 
-RSA_OAEP_256: Final = -41
-A256KW: Final = -5
-_NAMES: Final = {RSA_OAEP_256: "RSA-OAEP-256", A256KW: "A256KW"}
-# An RSA modulus of 2048, 3072 or 4096 bits; RFC 3394 adds 8 bytes to what it wraps.
-_SIZES: Final = {RSA_OAEP_256: (256, 384, 512), A256KW: (DATA_KEY_SIZE + 8,)}
-
 _PREFIX_SIZE: Final = 8
 _IDENTIFIER: Final = re.compile(
     r"(?P<vault>https://[a-z0-9.-]+(:\d+)?)/keys/(?P<name>[a-z0-9-]{1,127})/?", re.IGNORECASE
 )
 _NAME: Final = re.compile(r"[A-Za-z0-9-]{1,127}")
-_VERSION: Final = re.compile(r"[0-9a-f]{32}")
 
 _DEFAULTS: Final = {"connection_timeout": 5, "read_timeout": 10, "retry_total": 3}
 _OPTIONS: Final = frozenset(
@@ -87,18 +88,6 @@ def key_id_of(identifier: str) -> bytes:
     # Both are the same in capitals and small letters.
     canonical = f"{match['vault'].removesuffix(':443')}/keys/{match['name']}".lower()
     return sha256(canonical.encode()).digest()[:_PREFIX_SIZE]
-
-
-class _WrappingKey(NamedTuple):
-    """The newest version of a key, as it was fetched."""
-
-    version: str
-    algorithm: int
-    encrypt: Callable[[bytes], bytes] | None
-    """Wraps here, with the public part; None where the vault has to."""
-    not_before: float
-    expires: float
-    """Seconds since the epoch."""
 
 
 class AzureKeyVault:
@@ -142,7 +131,7 @@ class AzureKeyVault:
         self._refresh = refresh
         self._random, self._monotonic, self._clock = random, monotonic, clock
         self._lock = ForkSafeLock()
-        self._key: _WrappingKey | None = None
+        self._key: WrappingKey | None = None
         self._fresh_until = 0.0
         self._failure: KeyUnavailable | KeyRefused | None = None
 
@@ -222,7 +211,7 @@ class AzureKeyVault:
         for recipient in recipients:
             prefix = recipient.key_id[:_PREFIX_SIZE]
             if (
-                recipient.algorithm in _NAMES
+                recipient.algorithm in NAMES
                 and prefix in self._ours
                 and len(recipient.key_id) == _PREFIX_SIZE + 16
             ):
@@ -231,12 +220,12 @@ class AzureKeyVault:
 
     def _unwrap(self, name: str, recipient: Recipient, context: KeyContext) -> bytes:
         wrapped, claimed = recipient.wrapped_key[:-TAG_SIZE], recipient.wrapped_key[-TAG_SIZE:]
-        if len(wrapped) not in _SIZES[recipient.algorithm]:
+        if len(wrapped) not in SIZES[recipient.algorithm]:
             raise KeyBroken(f"{len(recipient.wrapped_key)} bytes are no wrapped key of this kind")
         # Sixteen bytes, so that nothing but a version can come to stand in the address.
         version = recipient.key_id[_PREFIX_SIZE:].hex()
-        answer = self._vault.unwrap(name, version, _NAMES[recipient.algorithm], _encode(wrapped))
-        data_key = _believed(answer, name, version)
+        answer = self._vault.unwrap(name, version, NAMES[recipient.algorithm], encode(wrapped))
+        data_key = data_key_of(answer, name, version)
         del answer
         try:
             check_tag(data_key, context, claimed)
@@ -247,7 +236,7 @@ class AzureKeyVault:
 
     # -- the key that wraps ----------------------------------------------------------------------------------------
 
-    def _newest(self) -> _WrappingKey:
+    def _newest(self) -> WrappingKey:
         """Return the newest version, as of `refresh` ago at most.
 
         Past that, nothing is wrapped while the vault does not answer, though it could be: a data key that no consumer could have unwrapped
@@ -270,34 +259,12 @@ class AzureKeyVault:
             self._fresh_until = now + self._refresh
             return self._key
 
-    def _fetched(self) -> _WrappingKey:
-        answer = self._vault.get(self._name)
-        key, attributes = answer.get("key"), answer.get("attributes") or {}
-        where = f"Azure Key Vault {self._vault.url}/keys/{self._name}"
-        if not isinstance(key, dict) or not isinstance(attributes, dict):
-            raise KeyUnavailable(f"{where}: an answer without a key")
-        head, _, version = str(key.get("kid", "")).rpartition("/")
-        if _VERSION.fullmatch(version) is None or not head.lower().endswith(f"/keys/{self._name}".lower()):
-            raise KeyRefused(f"{where}: an answer for another key, or for none")
-        # The vault says so where it wraps; here, nobody else would.
-        if attributes.get("enabled") is False:
-            raise KeyRefused(f"{where}: version {version} is disabled")
-        operations = key.get("key_ops")
-        if isinstance(operations, list) and operations and "wrapKey" not in operations:
-            raise KeyRefused(f"{where}: the key is not for wrapKey")
-        kind = str(key.get("kty", "none"))
-        times = _seconds(attributes.get("nbf"), 0.0), _seconds(attributes.get("exp"), float("inf"))
-        if kind.startswith("oct"):
-            return _WrappingKey(version, A256KW, None, *times)
-        if not kind.startswith("RSA"):
-            raise KeyRefused(f"{where}: a key of kind {kind[:16]}, where RSA or oct-HSM is needed")
-        try:
-            encrypt = crypto.rsa_oaep_sha256(_decode(key.get("n", "")), _decode(key.get("e", "")))
-        except ValueError as error:
-            raise KeyRefused(f"{where}: {error}") from None
-        return _WrappingKey(version, RSA_OAEP_256, encrypt, *times)
+    def _fetched(self) -> WrappingKey:
+        return wrapping_key_of(
+            self._vault.get(self._name), self._name, f"Azure Key Vault {self._vault.url}/keys/{self._name}"
+        )
 
-    def _usable(self, key: _WrappingKey) -> _WrappingKey:
+    def _usable(self, key: WrappingKey) -> WrappingKey:
         if not key.not_before <= self._clock() < key.expires:
             raise KeyRefused(
                 f"Azure Key Vault {self._vault.url}/keys/{self._name}: version {key.version} is not valid now: "
@@ -305,15 +272,12 @@ class AzureKeyVault:
             )
         return key
 
-    def _wrap_there(self, key: _WrappingKey, data_key: bytes) -> bytes:
+    def _wrap_there(self, key: WrappingKey, data_key: bytes) -> bytes:
         try:
-            answer = self._vault.wrap(self._name, key.version, _NAMES[key.algorithm], _encode(data_key))
+            answer = self._vault.wrap(self._name, key.version, NAMES[key.algorithm], encode(data_key))
         finally:
             del data_key  # as in `wrap`
-        wrapped = _decode(answer.get("value", ""))
-        if len(wrapped) not in _SIZES[key.algorithm]:
-            raise KeyRefused(f"Azure Key Vault wrapKey on {self._name}: an answer of {len(wrapped)} bytes")
-        return wrapped
+        return wrapped_of(answer, key.algorithm, self._name, key.version)
 
     # -- names -----------------------------------------------------------------------------------------------------
 
@@ -337,34 +301,3 @@ class AzureKeyVault:
 
     def _prefix_of(self, name: str) -> bytes:
         return key_id_of(f"{self._vault.url}/keys/{name}")
-
-
-def _believed(answer: dict[str, Any], name: str, version: str) -> bytes:
-    """Return the data key of an answer that is of the key that was asked, and of the right size."""
-    by, data_key = str(answer.get("kid", "")), _decode(answer.pop("value", ""))
-    size = len(data_key)
-    named = by.lower().endswith(f"/keys/{name}/{version}".lower())
-    if named and size == DATA_KEY_SIZE:
-        return data_key
-    del data_key
-    if not named:
-        raise NotMine(f"the wrapped key was unwrapped by another key than {name}/{version}")
-    # Whoever has the public key can wrap what is no data key.
-    raise KeyBroken(f"a wrapped key of {size} bytes, where a data key has {DATA_KEY_SIZE}")
-
-
-def _encode(value: bytes) -> str:
-    return base64.urlsafe_b64encode(value).decode().rstrip("=")
-
-
-def _decode(value: object) -> bytes:
-    """Undo base64url, with or without padding; what is none is empty."""
-    text = str(value).rstrip("=")
-    try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        return b""
-
-
-def _seconds(value: object, otherwise: float) -> float:
-    return float(value) if isinstance(value, (int, float)) else otherwise
