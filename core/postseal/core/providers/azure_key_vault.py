@@ -74,7 +74,7 @@ _OPTIONS: Final = frozenset(
             "retry_backoff_factor",
             "retry_backoff_max",
         ),
-        *("retry_mode", "per_call_policies", "per_retry_policies", "additionally_allowed_tenants"),
+        *("retry_mode", "per_call_policies", "per_retry_policies"),
     }
 )
 """What `AzureKeyVault.connect` hands on. The SDK itself takes any name, and a mistyped one does nothing."""
