@@ -11,6 +11,8 @@ import pytest
 from integration.servers import (
     AwsEmulator,
     Kafka,
+    KeyVault,
+    OpenBao,
     RabbitMq,
     Server,
     ServerUnavailable,
@@ -24,6 +26,8 @@ _KINDS: dict[str, Callable[[], Server]] = {
     "aws": AwsEmulator,
     "rabbitmq": RabbitMq,
     "servicebus": ServiceBus,
+    "key_vault": KeyVault,
+    "openbao": OpenBao,
 }
 _HERE = Path(__file__).parent
 
@@ -92,6 +96,22 @@ def servicebus(servers: dict[str, Server | Exception]) -> ServiceBus:
     """Service Bus at `servicebus.address`, a connection string; `servicebus.new_queue()` makes queues."""
     server = _running(servers["servicebus"])
     assert isinstance(server, ServiceBus)
+    return server
+
+
+@pytest.fixture(scope="session")
+def key_vault(servers: dict[str, Server | Exception]) -> KeyVault:
+    """A key vault at `key_vault.address`; `key_vault.client()` makes clients."""
+    server = _running(servers["key_vault"])
+    assert isinstance(server, KeyVault)
+    return server
+
+
+@pytest.fixture(scope="session")
+def openbao(servers: dict[str, Server | Exception]) -> OpenBao:
+    """A vault with a transit engine at `openbao.address`; `openbao.client()` makes clients."""
+    server = _running(servers["openbao"])
+    assert isinstance(server, OpenBao)
     return server
 
 
