@@ -205,7 +205,7 @@ def _altered(line, place, queue, alter):
     ("name", "value"),
     [("correlation_id", "8"), ("reply_to", "mine"), ("type", "refund"), ("content_encoding", None)],
 )
-def test_a_bound_property_that_was_tampered_with_is_refused(world, line, place, queue, name, value):
+def test_a_bound_property_that_was_tampered_with_is_refused(world, line, place, queue, *, name, value):
     """A9: the content encoding is bound whatever the policy says."""
     policy = world.policy(place, bind_headers=["correlation-id", "reply_to", "type"])
     properties = pika.BasicProperties(
@@ -348,7 +348,7 @@ def test_a_queue_that_is_full_says_so_as_ever(world, line):
 @pytest.mark.parametrize("fault", ["cut", "close", "channel"])
 @pytest.mark.parametrize("method", ["Basic.Publish", "Basic.Get", "Basic.Ack", "Basic.Consume"])
 def test_a_broker_that_hangs_up_is_reported_by_pika_and_costs_no_message(
-    world, line, broker, place, queue, method, fault
+    world, line, broker, place, queue, *, method, fault
 ):
     """Bad input: a broker that closes the connection, or the channel, in each call."""
     sealer = world.sealer(world.policy(place))
@@ -357,13 +357,17 @@ def test_a_broker_that_hangs_up_is_reported_by_pika_and_costs_no_message(
     channel = connection.channel()
     channel.confirm_delivery()
     broker.faults[method] = fault
-    with pytest.raises(pika.exceptions.AMQPError):
+
+    def use():
         channel.basic_publish("", queue, ORDER)
         got, _, _ = channel.basic_get(queue)
         channel.basic_ack(got.delivery_tag)
         channel.basic_consume(queue, lambda *_: None)
         connection.process_data_events(1)
         channel.basic_get(queue)
+
+    with pytest.raises(pika.exceptions.AMQPError):
+        use()
     if connection.is_open:
         connection.close()
     assert broker.faults == {}

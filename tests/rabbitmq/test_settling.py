@@ -88,7 +88,10 @@ def test_a_message_of_no_policy_is_told():
 def test_a_message_of_no_policy_is_put_aside_where_all_policies_put_aside():
     """Else whoever may publish to the default exchange could stop every consumer."""
     events = []
-    both = [policy(on_refused="dead-letter"), policy("b", on_refused="dead-letter", destinations=["rabbitmq:b/#"])]
+    both = [
+        policy(on_refused="dead-letter"),
+        policy("b", on_refused="dead-letter", destinations=["rabbitmq:b/#"]),
+    ]
     found = stray(places(*both, events=events))
     assert (found.settle, found.verdict) == (Settle.REJECT, Verdict.WRONG_DESTINATION)
     [event] = events
