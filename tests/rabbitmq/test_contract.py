@@ -1,15 +1,9 @@
 """What every adapter does, done by this one through each way of pika."""
 
-import pika
 import pytest
 
 from tests.contract import AdapterContract, BinaryBodies
 from tests.rabbitmq.line import AsyncioLine, CallbackLine, GeneratorLine, GetLine, SelectLine
-
-
-@pytest.fixture
-def parameters(broker):
-    return pika.ConnectionParameters(host="127.0.0.1", port=broker.port)
 
 
 class TestCallbacks(BinaryBodies, AdapterContract):

@@ -36,6 +36,7 @@ _COVERED: Final = (
     "basic_nack",
     "basic_publish",
     "basic_recover",
+    "basic_reject",
 )
 
 
@@ -55,6 +56,8 @@ class Guard:
         self._consumers: dict[str, Consumer] = {}
         self._unsettled: set[int] = set()
         """Delivery tags of what the application never got and the broker has not back."""
+        self._handed: dict[int, None] = {}
+        """Delivery tags of what the application got and has not settled, in their order."""
         self._bare = {name: getattr(channel, name) for name in _COVERED}
         self._sent: dict[bytes, bytes] = {}
         """Bodies of what is being published and may be returned, by the end of their envelope."""
@@ -152,10 +155,12 @@ class Guard:
 
     async def basic_cancel(self, consumer_tag: str, **options: Any) -> Any:
         """Cancel, and requeue what still waits for its key; all else as in aiormq."""
+        answer = await self._bare["basic_cancel"](consumer_tag, **options)
         consumer = self._consumers.pop(consumer_tag, None)
         if consumer is not None:
+            # Not before: the broker would send it here again.
             await consumer.give_back()
-        return await self._bare["basic_cancel"](consumer_tag, **options)
+        return answer
 
     async def basic_get(self, queue: str = "", no_ack: bool = False, *rest: Any, **options: Any) -> Any:  # noqa: FBT002 - as aiormq has it
         """Get one message, opened; all else as in aiormq. What is refused and settled is passed over.
@@ -174,30 +179,57 @@ class Guard:
 
     # -- settling by the application -------------------------------------------------------------------------------
 
-    async def basic_ack(self, delivery_tag: int, multiple: bool = False, *rest: Any, **options: Any) -> None:  # noqa: FBT002 - as aiormq has it
+    async def basic_ack(
+        self,
+        delivery_tag: int,
+        multiple: bool = False,  # noqa: FBT002 - as aiormq has it
+        *rest: Any,
+        **options: Any,
+    ) -> None:
         """Acknowledge, but never what the application did not get; all else as in aiormq."""
-        if multiple and self._unsettled:
-            await self._spare(delivery_tag)
-        await self._bare["basic_ack"](delivery_tag, multiple, *rest, **options)
+        await self._settle("basic_ack", delivery_tag, multiple, rest, options)
 
-    async def basic_nack(self, delivery_tag: int, multiple: bool = False, *rest: Any, **options: Any) -> None:  # noqa: FBT002 - as aiormq has it
+    async def basic_nack(
+        self,
+        delivery_tag: int,
+        multiple: bool = False,  # noqa: FBT002 - as aiormq has it
+        *rest: Any,
+        **options: Any,
+    ) -> None:
         """Reject, but never what the application did not get; all else as in aiormq."""
-        if multiple and self._unsettled:
-            await self._spare(delivery_tag)
-        await self._bare["basic_nack"](delivery_tag, multiple, *rest, **options)
+        await self._settle("basic_nack", delivery_tag, multiple, rest, options)
+
+    async def basic_reject(self, delivery_tag: int, **options: Any) -> None:
+        """Reject; all as in aiormq."""
+        self._handed.pop(delivery_tag, None)
+        await self._bare["basic_reject"](delivery_tag, **options)
 
     async def basic_recover(self, **options: Any) -> Any:
         """Have the broker deliver again what is not settled, what waits here too; all else as in aiormq."""
         self._unsettled.clear()
+        self._handed.clear()
         for consumer in self._consumers.values():
             consumer.forget()
         return await self._bare["basic_recover"](**options)
 
-    async def _spare(self, delivery_tag: int) -> None:
-        """Requeue what the application never got, and would settle with all up to *delivery_tag* (0: all)."""
-        for tag in sorted(self._unsettled):
-            if delivery_tag == 0 or tag <= delivery_tag:
-                await self.give_back(tag)
+    async def _settle(
+        self, verb: str, delivery_tag: int, multiple: bool, rest: tuple[Any, ...], options: dict[str, Any]
+    ) -> None:
+        settle = self._bare[verb]
+        if not multiple:
+            self._handed.pop(delivery_tag, None)
+            await settle(delivery_tag, False, *rest, **options)  # noqa: FBT003 - as aiormq has it
+            return
+        # 0 means all.
+        tags = [tag for tag in self._handed if tag <= delivery_tag or delivery_tag == 0]
+        for tag in tags:
+            del self._handed[tag]
+        if not self._unsettled:
+            await settle(delivery_tag, True, *rest, **options)  # noqa: FBT003
+            return
+        # One by one: what lies between them is kept from the application, and not the application's to settle.
+        for tag in tags:
+            await settle(tag, False, *rest, **options)  # noqa: FBT003
 
     # -- what waits ------------------------------------------------------------------------------------------------
 
@@ -215,6 +247,10 @@ class Guard:
             return False  # cancelled, by whom ever
         return auto_ack or delivery.tag in self._unsettled
 
+    def hand(self, delivery: Delivery) -> None:
+        """Note that the application is given *delivery*, to settle it."""
+        self._handed[delivery.tag] = None
+
     def release(self, delivery: Delivery) -> bool:
         """Note that *delivery* is about to be handed on or settled, and tell whether it was held."""
         held = delivery.tag in self._unsettled
@@ -231,7 +267,7 @@ class Guard:
     async def reject(self, tag: int) -> None:
         """Have the broker dead-letter a message, or drop it."""
         if not self.channel.is_closed:
-            await self.channel.basic_reject(tag, requeue=False, wait=False)
+            await self._bare["basic_reject"](tag, requeue=False, wait=False)
 
     async def acknowledge(self, tag: int) -> None:
         """Have the broker forget a message."""

@@ -110,6 +110,8 @@ class Consumer:
                 return None
             if isinstance(result, Opened):
                 message = delivery.opened(result)
+            if not self.auto_ack:
+                self._guard.hand(delivery)
         answer = self._hand_on(message)
         return await answer if inspect.isawaitable(answer) else answer
 

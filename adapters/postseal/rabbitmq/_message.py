@@ -198,7 +198,7 @@ def _value(value: Any, sent: bool, depth: int = 0) -> Any:  # noqa: PLR0911 - on
         # aiormq sends 32 bits.
         return b"d" + struct.pack(">d", _single(value) if sent else value)
     if isinstance(value, Decimal):
-        return b"D" + str(value.normalize() + 0).encode() if value.is_finite() else value
+        return b"D" + _digits(value) if value.is_finite() else value
     if isinstance(value, datetime):
         # Whole seconds are sent, a naive one as UTC.
         return b"T%d.%06d" % (timegm(value.utctimetuple()), 0 if sent else value.microsecond)
@@ -229,6 +229,13 @@ def _item(value: Any, sent: bool, depth: int) -> bytes:
     if isinstance(form, bytes):
         return byte_string(form)
     raise TypeError
+
+
+def _digits(value: Decimal) -> bytes:
+    digits = f"{value:f}"
+    if "." in digits:
+        digits = digits.rstrip("0").rstrip(".")
+    return b"0" if digits == "-0" else digits.encode()
 
 
 def _single(value: float) -> float:

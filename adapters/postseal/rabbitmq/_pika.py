@@ -69,7 +69,7 @@ class Hooks:
         self.host: LoopHost = BlockingHost(impl, connection) if self._blocking else LoopHost(impl)
         self._bare_channel = impl.channel
         self._bare_blocking_channel = connection.channel
-        self.quarantine = Quarantine(self._bare_channel)
+        self.quarantine = Quarantine(self._open_hidden)
         self._guards: dict[Any, Guard] = {}
         self._shown: dict[Any, _Shown] = {}
 
@@ -123,6 +123,13 @@ class Hooks:
         channel = above._impl  # noqa: SLF001 - see the top
         self._show(above, self._guards[channel])
         return above
+
+    def _open_hidden(self, on_open_callback: Any) -> Any:
+        """Open a channel of our own, which nothing covers."""
+        channel = self._bare_channel(None, on_open_callback)
+        if self._blocking:
+            channel._set_cookie(_Nothing())  # noqa: SLF001 - see the top
+        return channel
 
     def _guard(self, channel: Any) -> None:
         fail = _fail_blocking if self._blocking else None
@@ -210,6 +217,12 @@ class _Failure:
 
 def _fail_blocking(callback: HandOn, method: Any, properties: Any, error: Exception) -> None:
     callback(None, method, properties, _Failure(error))
+
+
+class _Nothing:
+    """What a blocking connection finds above a channel of ours when it closes: nothing that it need close."""
+
+    is_open = False
 
 
 class _Shown:

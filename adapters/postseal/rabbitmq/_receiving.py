@@ -155,7 +155,7 @@ class Consumer:
         if not self._waiting or self._waiting[0] is not delivery:
             return  # given back meanwhile
         if isinstance(result, KeyUnavailable):
-            self._pause(delivery, result)
+            self._fail(delivery, result)
             return
         self._failures = 0
         self._hand_on_from(result)
@@ -165,10 +165,16 @@ class Consumer:
         if era == self._era and self._waiting:
             self._hand_on_from(self._opened(self._waiting[0], self._open_cached))
 
-    def fetch_again(self, era: int) -> None:
-        """Ask the key service again, if the line is still that of this *era*."""
-        if era == self._era and self._waiting:
+    def try_again(self, era: int) -> None:
+        """Ask the key service again, if the line is still that of this *era*; requeue it, if it waited for too long."""
+        if era != self._era or not self._waiting:
+            return
+        if not self._guard.holds(self, self._waiting[0]):
+            self.give_back()
+        elif self.auto_ack or time.monotonic() - self._waiting[0].since < self.patience:
             self._fetch()
+        else:
+            self.give_back()
 
     def _hand_on_from(self, result: Opened | Exception | None) -> None:
         """Hand on the first in line, which is *result*, and all behind it that need no key service."""
@@ -199,7 +205,7 @@ class Consumer:
             restore_content_type(delivery.properties, result)
         self._hand_on(self._guard.channel, delivery.method, delivery.properties, result.body)
 
-    def _pause(self, delivery: Delivery, error: KeyUnavailable) -> None:
+    def _fail(self, delivery: Delivery, error: KeyUnavailable) -> None:
         self._failures += 1
         _log.warning(
             "%d of queue %s wait for the key service (failure %d)",
@@ -207,11 +213,12 @@ class Consumer:
             self._queue,
             self._failures,
         )
-        if not self.auto_ack and time.monotonic() - delivery.since >= self.patience:
-            self.give_back()
-            self.gave_back(delivery, error)
-        else:
-            self._guard.hooks.host.later(pause_after(self._failures), _Later(self.fetch_again, self._era))
+        self._pause(delivery, error)
+
+    def _pause(self, delivery: Delivery, error: KeyUnavailable) -> None:
+        """Go on after a while, at any rate: also what is requeued comes back at once."""
+        del delivery, error
+        self._guard.hooks.host.later(pause_after(self._failures), _Later(self.try_again, self._era))
 
     def give_back(self) -> None:
         """Requeue all that wait."""
@@ -248,9 +255,6 @@ class Consumer:
     def settled(self) -> None:
         """Go on behind a message that was refused and settled."""
 
-    def gave_back(self, delivery: Delivery, error: KeyUnavailable) -> None:
-        """Go on after a message was requeued because its key could not be had."""
-
 
 class Getter(Consumer):
     """The message that one ``basic_get`` asked for.
@@ -275,7 +279,7 @@ class Getter(Consumer):
         ask: Callable[..., Any],
     ) -> None:
         super().__init__(guard, hand_on, queue, auto_ack=auto_ack)
-        self._fail = fail
+        self._fail_with = fail
         self._ask = ask
 
     def ask(self) -> Any:
@@ -289,19 +293,22 @@ class Getter(Consumer):
 
     def tell(self, delivery: Delivery, error: Exception) -> None:
         """Raise *error* in the application: out of ``basic_get``, where that blocks."""
-        if self._fail is None:
+        if self._fail_with is None:
             self._guard.hooks.host.tell(error)
         else:
-            self._fail(self._hand_on, delivery.method, delivery.properties, error)
+            self._fail_with(self._hand_on, delivery.method, delivery.properties, error)
 
     def settled(self) -> None:
         """Ask for the next message."""
         if self._guard.channel.is_open:
             self.ask()
 
-    def gave_back(self, delivery: Delivery, error: KeyUnavailable) -> None:
-        """Say so."""
-        self.tell(delivery, error)
+    def _pause(self, delivery: Delivery, error: KeyUnavailable) -> None:
+        if self.auto_ack:
+            super()._pause(delivery, error)
+        else:
+            self.give_back()
+            self.tell(delivery, error)
 
 
 class _Came:

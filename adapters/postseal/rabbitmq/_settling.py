@@ -29,7 +29,8 @@ _LONGEST_PAUSE: Final = 10.0
 
 def pause_after(failures: int) -> float:
     """Return the seconds to wait after that many failures in a row, 1 or more."""
-    return min(_FIRST_PAUSE * 2 ** min(failures - 1, 30), _LONGEST_PAUSE)
+    doublings: int = min(failures - 1, 30)
+    return min(_FIRST_PAUSE * (1 << doublings), _LONGEST_PAUSE)
 
 
 class Settle(Enum):
