@@ -99,4 +99,9 @@ def _room_of(connection: object) -> Any:
 
         if _pika.is_connection(connection):
             return _pika
+    if "aio_pika" in sys.modules:
+        from postseal.rabbitmq import _aio_pika  # noqa: PLC0415 - only where aio-pika is installed
+
+        if _aio_pika.is_connection(connection):
+            return _aio_pika
     raise ConfigError(f"protect takes a connection of pika or aio-pika, not {type(connection).__name__}")
