@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import json
 import threading
 import time
 from contextlib import contextmanager
@@ -35,7 +36,9 @@ from azure.servicebus.exceptions import (
 
 from integration.capture import Recorder
 from integration.scan import scan, scan_memory
+from integration.servers import ServerUnavailable, ServiceBus, machine
 from integration.servers.servicebus import ServiceBusTestServer
+from integration.servers.servicebus.config import create_all
 from integration.servers.servicebus.control import ask
 
 # The SDK leaves the socket open of a connection that the other side ended.
@@ -647,6 +650,25 @@ def test_the_program_makes_faults(servicebus):
         send(client, queue, b"two")
 
     assert servicebus.count(queue) == 2
+
+
+def test_one_that_runs_already_is_used_as_microsofts_emulator_would_be(monkeypatch):
+    config = json.loads((machine.REPOSITORY / "docker" / "servicebus" / "Config.json").read_text())
+    with ServiceBusTestServer() as running:
+        create_all(running, config)
+        monkeypatch.setenv("POSTSEAL_TEST_SERVICEBUS", running.connection_string)
+        with connected_to(running.connection_string) as client:
+            for queue in config["UserConfig"]["Namespaces"][0]["Queues"]:
+                if queue["Name"].startswith("short"):
+                    send(client, queue["Name"], b"left by an earlier run")
+            with ServiceBus() as given:
+                queue = given.new_queue(lock_duration=5, max_delivery_count=3)
+                send(client, queue, b"one")
+                with receiving(client, queue, receive_mode=REMOVE) as receiver:
+                    assert bodies(read(receiver, 2, wait=1)) == [b"one"]
+                with pytest.raises(ServerUnavailable):
+                    given.kill()
+        assert running.count(queue) == 0
 
 
 def test_a_recorder_sees_what_travels(servicebus, tmp_path):
