@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import socket
 import threading
 import time
 from contextlib import contextmanager
@@ -577,6 +578,18 @@ def test_while_it_is_away_there_is_an_error(server, queue):
             sender.send_messages(ServiceBusMessage(b"one"), timeout=5)
     time.sleep(1.1)
     assert server.count(queue) == 0
+
+
+@pytest.mark.parametrize(
+    "nonsense", [b"GET / HTTP/1.1\r\n\r\n", b"AMQP\x03\x01\x00\x00" + b"\xff" * 500, b""]
+)
+def test_nonsense_harms_nobody_else(client, server, queue, nonsense):
+    address = server.connection_string.split("://")[1].split(";")[0].split(":")
+    with socket.create_connection((address[0], int(address[1]))) as connection:
+        connection.sendall(nonsense)
+        send(client, queue, b"one")
+
+    assert server.count(queue) == 1
 
 
 # asyncio
