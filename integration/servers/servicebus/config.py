@@ -36,7 +36,9 @@ def create_all(server: Creates, config: dict[str, Any]) -> None:
             given = options(topic["Properties"])
             server.create_topic(topic["Name"], duplicate_detection=given["duplicate_detection"])
             for one in topic.get("Subscriptions", []):
-                server.create_subscription(topic["Name"], one["Name"], **options(one["Properties"]))
+                rules = [_rule(rule["Properties"]) for rule in one.get("Rules", [])]
+                does = options(one["Properties"])
+                server.create_subscription(topic["Name"], one["Name"], rules=rules or None, **does)
 
 
 def options(properties: dict[str, Any]) -> dict[str, Any]:
@@ -50,6 +52,18 @@ def options(properties: dict[str, Any]) -> dict[str, Any]:
     window = properties.get("DuplicateDetectionHistoryTimeWindow", "PT0S")
     found["duplicate_detection"] = seconds(window) if properties.get("RequiresDuplicateDetection") else 0
     return found
+
+
+def _rule(properties: dict[str, Any]) -> dict[str, Any]:
+    """Read a rule, in the words of `rules.from_json`."""
+    if properties["FilterType"] == "Sql":
+        return {"sql": properties["SqlFilter"]["SqlExpression"]}
+    given = dict(properties["CorrelationFilter"])
+    own = given.pop("Properties", {})
+    system = {re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower(): value for name, value in given.items()}
+    if "label" in system:
+        system["subject"] = system.pop("label")
+    return {"correlation": system, "properties": own}
 
 
 def seconds(duration: str) -> float:

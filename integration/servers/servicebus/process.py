@@ -177,10 +177,14 @@ class ServiceBus(Server):
         )
 
     def _container(self) -> Launch:
+        if os.environ.get("ACCEPT_EULA") != "Y":
+            raise ServerUnavailable("Microsoft's emulator asks for its licence: ACCEPT_EULA=Y accepts it")
         up, down = containers.compose_up("servicebus")
         return Launch(
             up,
-            containers.environment({"POSTSEAL_SERVICEBUS_PORT": self._port}),
+            containers.environment(
+                {"POSTSEAL_SERVICEBUS_PORT": self._port, "POSTSEAL_SERVICEBUS_HTTP_PORT": self._control}
+            ),
             afterwards=down,
             in_container=True,
         )
