@@ -7,11 +7,12 @@ import pytest
 from integration.servers.servicebus import ServiceBusTestServer
 from tests.contract import World
 from tests.servicebus.lines import QueueLine
+from tests.servicebus.naps import short_naps
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[ServiceBusTestServer]:
-    with ServiceBusTestServer() as server:
+    with short_naps(), ServiceBusTestServer() as server:
         yield server
 
 

@@ -31,8 +31,8 @@ try:
 except ImportError as _error:
     raise MissingExtraError.naming("servicebus", __name__, _error) from _error
 
+from postseal.servicebus._copies import VERDICT_PROPERTY
 from postseal.servicebus._hooks import Hooks, protect_client, unprotect_client
-from postseal.servicebus._message import VERDICT_PROPERTY
 from postseal.servicebus._receiving import Waiting
 
 __all__ = ["VERDICT_PROPERTY", "SealedServiceBusClient", "protect", "unprotect"]

@@ -14,6 +14,7 @@ from postseal.core import ConfigError, Sealer
 from postseal.servicebus import _sync
 from postseal.servicebus._flow import Below
 from postseal.servicebus._message import bound_by, destination_of, is_sub_queue
+from postseal.servicebus._opening import Opening
 from postseal.servicebus._receiving import Receiving, Waiting
 from postseal.servicebus._sdk import deletes, handlers_of, speaks_pyamqp
 from postseal.servicebus._sending import Sending
@@ -126,15 +127,8 @@ class Hooks:
         bound_by(place.policy)
         below = Below(receiver, type(receiver))
         settling = Settling(below, place, self._originals["get_queue_sender"])
-        receiving = Receiving(
-            below,
-            self.sealer,
-            place,
-            settling,
-            self.waiting,
-            waits=self._twin.waits,
-            sleep=self._twin.sleep,
-        )
+        opening = Opening(self.sealer, place, settling, waits=self._twin.waits)
+        receiving = Receiving(below, opening, place, settling, self.waiting, sleep=self._twin.sleep)
         if session is not None:
             state = State(self.sealer, destination, waits=self._twin.waits)
             self._put(session, state, self._twin.session[1])

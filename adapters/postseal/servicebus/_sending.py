@@ -59,7 +59,7 @@ class Sending:
         if isinstance(messages, Iterable) and not isinstance(messages, Mapping):
             sealed = []
             for message in messages:
-                sealed.append((yield from self.seal(message)))
+                sealed.append((yield from self.seal(message)))  # noqa: PERF401 - a comprehension cannot yield
             return sealed
         return (yield from self.seal(messages))
 
@@ -126,6 +126,14 @@ class Batch:
     def __init__(self, sending: Sending) -> None:
         self._sending = sending
         self._put_off = False
+
+    def into(
+        self, batch: ServiceBusMessageBatch, sealed: type[ServiceBusMessageBatch]
+    ) -> ServiceBusMessageBatch:
+        """Return *batch* as one of the class *sealed*, which asks this."""
+        batch._postseal = self  # type: ignore[attr-defined]  # noqa: SLF001 - ours, and not the client library's
+        batch.__class__ = sealed
+        return batch
 
     def is_of(self, sending: Sending) -> bool:
         """Tell whether *sending* may send it: a sender of the same queue, with the same sealer."""
