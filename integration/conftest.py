@@ -8,9 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from integration.servers import AwsEmulator, Kafka, Server, ServerUnavailable, start_all, stop_all
+from integration.servers import (
+    AwsEmulator,
+    Kafka,
+    Server,
+    ServerUnavailable,
+    ServiceBus,
+    start_all,
+    stop_all,
+)
 
-_KINDS: dict[str, type[Kafka] | type[AwsEmulator]] = {"kafka": Kafka, "aws": AwsEmulator}
+_KINDS: dict[str, type[Kafka] | type[AwsEmulator] | type[ServiceBus]] = {
+    "kafka": Kafka,
+    "aws": AwsEmulator,
+    "servicebus": ServiceBus,
+}
 _HERE = Path(__file__).parent
 
 
@@ -63,6 +75,14 @@ def kms(aws: AwsEmulator):
     """A KMS client."""
     with closing(aws.kms()) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def servicebus(servers: dict[str, Server | Exception]) -> ServiceBus:
+    """Service Bus at `servicebus.address`, a connection string; `servicebus.new_queue()` makes queues."""
+    server = _running(servers["servicebus"])
+    assert isinstance(server, ServiceBus)
+    return server
 
 
 @pytest.fixture

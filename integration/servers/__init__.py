@@ -9,6 +9,7 @@ from .aws import REGION, AwsEmulator
 from .errors import ServerFailed, ServerUnavailable
 from .kafka import Kafka
 from .server import Route, Server, start_all, stop_all
+from .servicebus.process import ServiceBus
 
 __all__ = [
     "REGION",
@@ -18,6 +19,7 @@ __all__ = [
     "Server",
     "ServerFailed",
     "ServerUnavailable",
+    "ServiceBus",
     "start_all",
     "stop_all",
 ]

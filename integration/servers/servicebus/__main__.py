@@ -22,7 +22,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="A test server for clients of Azure Service Bus.")
     parser.add_argument("--port", type=int, default=0, help="where clients connect")
     parser.add_argument("--control", type=int, default=0, help="where entities are made and faults asked for")
-    parser.add_argument("--config", type=Path, help="entities to begin with, as Microsoft's emulator has them")
+    parser.add_argument(
+        "--config", type=Path, help="entities to begin with, as Microsoft's emulator has them"
+    )
     parser.add_argument("--key", default=KEY, help="with which clients sign their tokens")
     given = parser.parse_args()
 

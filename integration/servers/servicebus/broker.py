@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from .deadlines import Deadlines
+from .entries import Content, Entry, Options
 from .errors import EntityNotFound, NotAllowed
-from .queue import Content, Entry, Options, Queue
-from .rules import Filter, Matched, everything
+from .queue import Queue
+from .rules import Filter, everything
 
 _DEAD = "/$deadletterqueue"
 _SUBSCRIPTIONS = "/subscriptions/"
@@ -205,7 +206,7 @@ class Broker:
             return self._put(self.queue(path), content, at=at, entry=entry, hops=hops)
         last = 0
         for subscription in topic.subscriptions.values():
-            if not isinstance(content, Matched) or any(rule(content) for rule in subscription.rules.values()):
+            if any(rule(content) for rule in subscription.rules.values()):
                 last = self._put(subscription.queue, content, at=at, entry=entry, hops=hops)
         return last
 
@@ -229,7 +230,9 @@ class Broker:
 
         def dead_lettered(entry: Entry, reason: str, description: str) -> None:
             stamps = {"DeadLetterReason": reason, "DeadLetterErrorDescription": description}
-            buried = replace(entry, stamps={**entry.stamps, **{key: value for key, value in stamps.items() if value}})
+            buried = replace(
+                entry, stamps={**entry.stamps, **{key: value for key, value in stamps.items() if value}}
+            )
             onward = options.forward_dead_lettered_messages_to
             if onward:
                 buried.source = path

@@ -22,9 +22,9 @@ _NAMES = {
 class Creates(Protocol):
     """What makes entities."""
 
-    def create_queue(self, name: str, **options: Any) -> str: ...  # noqa: D102 - as in the server
-    def create_topic(self, name: str, **options: Any) -> str: ...  # noqa: D102 - likewise
-    def create_subscription(self, topic: str, name: str, **options: Any) -> str: ...  # noqa: D102 - likewise
+    def create_queue(self, name: str, **options: Any) -> str: ...
+    def create_topic(self, name: str, **options: Any) -> str: ...
+    def create_subscription(self, topic: str, name: str, **options: Any) -> str: ...
 
 
 def create_all(server: Creates, config: dict[str, Any]) -> None:
@@ -36,18 +36,34 @@ def create_all(server: Creates, config: dict[str, Any]) -> None:
             given = options(topic["Properties"])
             server.create_topic(topic["Name"], duplicate_detection=given["duplicate_detection"])
             for one in topic.get("Subscriptions", []):
-                server.create_subscription(topic["Name"], one["Name"], **options(one["Properties"]))
+                rules = [_rule(rule["Properties"]) for rule in one.get("Rules", [])]
+                does = options(one["Properties"])
+                server.create_subscription(topic["Name"], one["Name"], rules=rules or None, **does)
 
 
 def options(properties: dict[str, Any]) -> dict[str, Any]:
     """Read what an entity does, in the words of `Options`."""
-    found: dict[str, Any] = {ours: properties[theirs] for theirs, ours in _NAMES.items() if theirs in properties}
+    found: dict[str, Any] = {
+        ours: properties[theirs] for theirs, ours in _NAMES.items() if theirs in properties
+    }
     for name in ("lock_duration", "default_message_time_to_live"):
         if name in found:
             found[name] = seconds(found[name])
     window = properties.get("DuplicateDetectionHistoryTimeWindow", "PT0S")
     found["duplicate_detection"] = seconds(window) if properties.get("RequiresDuplicateDetection") else 0
     return found
+
+
+def _rule(properties: dict[str, Any]) -> dict[str, Any]:
+    """Read a rule, in the words of `rules.from_json`."""
+    if properties["FilterType"] == "Sql":
+        return {"sql": properties["SqlFilter"]["SqlExpression"]}
+    given = dict(properties["CorrelationFilter"])
+    own = given.pop("Properties", {})
+    system = {re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower(): value for name, value in given.items()}
+    if "label" in system:
+        system["subject"] = system.pop("label")
+    return {"correlation": system, "properties": own}
 
 
 def seconds(duration: str) -> float:
@@ -59,4 +75,6 @@ def seconds(duration: str) -> float:
     found = re.fullmatch(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:([\d.]+)S)?)?", duration)
     if found is None:
         raise ValueError(f"no duration: {duration}")
-    return sum(float(number or 0) * unit for number, unit in zip(found.groups(), _SECONDS.values(), strict=True))
+    return sum(
+        float(number or 0) * unit for number, unit in zip(found.groups(), _SECONDS.values(), strict=True)
+    )

@@ -34,7 +34,7 @@ class Control:
 
     def __init__(self, target: object, host: str, port: int) -> None:
         class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:  # noqa: N802 - named by http.server
+            def do_POST(self) -> None:
                 status, answer = _called(target, self.path.strip("/"), self._body())
                 written = json.dumps(answer).encode()
                 self.send_response(status)

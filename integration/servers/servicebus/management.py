@@ -10,9 +10,10 @@ from typing import Any
 from proton import UNDESCRIBED, Array, Data, Message, int32, symbol, timestamp
 
 from .broker import Broker
-from .errors import BadRequest, BrokerError, NotImplementedHere, SessionLockLost
+from .entries import Entry
+from .errors import BadRequest, BrokerError, NotImplementedHere
 from .message import Sent
-from .queue import Entry, Queue, Session
+from .queue import Queue
 from .rules import from_amqp, to_amqp
 
 Answer = dict[Any, Any]
@@ -49,7 +50,8 @@ class Management:
 
     def answer(self, request: Message, path: str) -> Message:
         """Do what is asked about the entity at *path*; what is refused is an answer, too."""
-        name = str((request.properties or {}).get("operation", "")).removeprefix("com.microsoft:")
+        properties: dict[Any, Any] = request.properties or {}
+        name = str(properties.get("operation", "")).removeprefix("com.microsoft:")
         try:
             operation = self._operations.get(name)
             if operation is None:
@@ -66,17 +68,21 @@ class Management:
     def _renew_lock(self, path: str, body: dict[str, Any]) -> tuple[int, Answer]:
         queue = self._broker.queue(path)
         ends = [timestamp(int(queue.renew(token) * 1000)) for token in body["lock-tokens"]]
-        return 200, {"expirations": Array(UNDESCRIBED, Data.TIMESTAMP, *ends)}
+        return 200, {"expirations": _array(Data.TIMESTAMP, ends)}
 
     def _peek(self, path: str, body: dict[str, Any]) -> tuple[int, Answer]:
         first, count = int(body["from-sequence-number"]), int(body["message-count"])
         found = self._broker.queue(path).peek(first, count, body.get("session-id"))
-        return (200, {"messages": [{"message": _written(entry)} for entry in found]}) if found else (_NOTHING, {})
+        return (
+            (200, {"messages": [{"message": _written(entry)} for entry in found]})
+            if found
+            else (_NOTHING, {})
+        )
 
     def _schedule(self, path: str, body: dict[str, Any]) -> tuple[int, Answer]:
         messages = [Sent(bytes(one["message"])) for one in body["messages"]]
         numbers = [self._broker.send(path, message, at=message.scheduled_at) for message in messages]
-        return 200, {"sequence-numbers": Array(UNDESCRIBED, Data.LONG, *numbers)}
+        return 200, {"sequence-numbers": _array(Data.LONG, numbers)}
 
     def _cancel(self, path: str, body: dict[str, Any]) -> tuple[int, Answer]:
         self._broker.cancel(path, [int(number) for number in body["sequence-numbers"]])
@@ -85,7 +91,7 @@ class Management:
     def _receive_deferred(self, path: str, body: dict[str, Any]) -> tuple[int, Answer]:
         queue = self._broker.queue(path)
         numbers = [int(number) for number in body["sequence-numbers"]]
-        session = _session(queue, body) if "session-id" in body else None
+        session = queue.sessions.find(body["session-id"]) if "session-id" in body else None
         entries = queue.take_deferred(numbers, session, remove=int(body["receiver-settle-mode"]) == _FIRST)
         return 200, {"messages": [_locked(entry) for entry in entries]}
 
@@ -103,22 +109,24 @@ class Management:
 
     def _renew_session(self, path: str, body: dict[str, Any]) -> tuple[int, Answer]:
         queue = self._broker.queue(path)
-        until = queue.renew_session(_session(queue, body))
+        until = queue.sessions.renew(queue.sessions.find(body["session-id"]))
         return 200, {"expiration": timestamp(int(until * 1000))}
 
     def _get_state(self, path: str, body: dict[str, Any]) -> tuple[int, Answer]:
         queue = self._broker.queue(path)
-        return 200, {"session-state": _session(queue, body).state}
+        return 200, {"session-state": queue.sessions.find(body["session-id"]).state}
 
     def _set_state(self, path: str, body: dict[str, Any]) -> tuple[int, Answer]:
         queue, state = self._broker.queue(path), body["session-state"]
-        queue.set_state(_session(queue, body).name, None if state is None else bytes(state))
+        queue.sessions.set_state(
+            queue.sessions.find(body["session-id"]).name, None if state is None else bytes(state)
+        )
         return 200, {}
 
     def _list_sessions(self, path: str, body: dict[str, Any]) -> tuple[int, Answer]:
         # A time beyond all others asks for those that have messages or a state.
         since = int(body["last-updated-time"]) / 1000
-        names = self._broker.queue(path).names_of_sessions(since if since < _END_OF_TIME else None)
+        names = self._broker.queue(path).sessions.names(since if since < _END_OF_TIME else None)
         page = names[int(body["skip"]) :][: int(body["top"])]
         return (200, {"skip": int32(int(body["skip"])), "sessions-ids": page}) if page else (_NOTHING, {})
 
@@ -176,11 +184,9 @@ def refusal(request: Message, error: BrokerError) -> Message:
     return reply(request, error.status, condition=error.condition, text=str(error))
 
 
-def _session(queue: Queue, body: dict[str, Any]) -> Session:
-    found = queue.sessions.get(body["session-id"])
-    if found is None or found.lock is None:
-        raise SessionLockLost(f"session {body['session-id']} of {queue.path} is not locked")
-    return found
+def _array(kind: int, values: list[Any]) -> Array:
+    nothing: Any = UNDESCRIBED
+    return Array(nothing, kind, *values)
 
 
 def _written(entry: Entry) -> bytes:
@@ -190,5 +196,3 @@ def _written(entry: Entry) -> bytes:
 
 def _locked(entry: Entry) -> Answer:
     return {"message": _written(entry), **({"lock-token": entry.lock.token} if entry.lock else {})}
-
-

@@ -5,7 +5,8 @@ from functools import cached_property
 from typing import Any
 
 from . import encoding
-from .queue import Entry
+from .entries import Entry
+
 _DATA = bytes([0, 0x53, encoding.DATA])
 _BEGINNINGS = tuple(bytes([0, 0x53, code]) for code in range(encoding.HEADER, encoding.FOOTER))
 
@@ -170,7 +171,11 @@ def arrived(raw: bytes) -> list[Sent]:
         Malformed: It is neither.
     """
     whole = Sent(raw)
-    if encoding.HEADER in whole.sections or encoding.APPLICATION_PROPERTIES in whole.sections or not whole.bodies:
+    if (
+        encoding.HEADER in whole.sections
+        or encoding.APPLICATION_PROPERTIES in whole.sections
+        or not whole.bodies
+    ):
         return [whole]
     inner = []
     for section in whole.bodies:

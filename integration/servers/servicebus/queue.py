@@ -6,101 +6,13 @@ of a message in a session ends with that of the session.
 
 import heapq
 import uuid
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from enum import IntEnum
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Protocol
 
 from .deadlines import FOREVER, Deadlines
-from .errors import LockLost, MessageNotFound, NotAllowed, SessionLocked, SessionLockLost, TooLarge
-
-class State(IntEnum):
-    """As a peek shows it."""
-
-    ACTIVE = 0
-    DEFERRED = 1
-    SCHEDULED = 2
-
-
-class Content(Protocol):
-    """What a queue must know of a message."""
-
-    @property
-    def size(self) -> int:
-        """In bytes."""
-        ...
-
-    @property
-    def ttl(self) -> float | None:
-        """In seconds."""
-        ...
-
-    @property
-    def message_id(self) -> str | None:
-        """The sender's own identifier."""
-        ...
-
-    @property
-    def session_id(self) -> str | None:
-        """The session that it belongs to."""
-        ...
-
-    @property
-    def properties(self) -> Mapping[str, Any]:
-        """What the application added."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What a queue or subscription does, in Azure's words; times in seconds, sizes in bytes."""
-
-    lock_duration: float = 60
-    max_delivery_count: int = 10
-    requires_session: bool = False
-    default_message_time_to_live: float = FOREVER
-    dead_lettering_on_message_expiration: bool = False
-    forward_to: str = ""
-    forward_dead_lettered_messages_to: str = ""
-    duplicate_detection: float = 0
-    max_message_size: int = 1024 * 1024
-
-
-@dataclass(slots=True, eq=False)
-class Lock:
-    """Who may settle a message, and until when."""
-
-    token: uuid.UUID
-    until: float
-
-
-@dataclass(slots=True, eq=False)
-class Entry:
-    """A message in a queue."""
-
-    sequence: int
-    content: Content
-    enqueued_at: float
-    expires_at: float
-    state: State = State.ACTIVE
-    due_at: float = 0
-    delivery_count: int = 0
-    lock: Lock | None = None
-    # What dead-lettering adds to the application's properties, and whence it came.
-    stamps: dict[str, str] = field(default_factory=dict)
-    source: str | None = None
-
-
-@dataclass(slots=True, eq=False)
-class Session:
-    """A session: its state, and the lock of whoever receives from it."""
-
-    name: str
-    state: bytes | None = None
-    lock: Lock | None = None
-    changed_at: float = 0
-
+from .entries import Content, Entry, Lock, Options, Session, State
+from .errors import LockLost, MessageNotFound, NotAllowed, SessionLockLost, TooLarge
+from .sessions import Sessions
 
 DeadLettered = Callable[[Entry, str, str], None]
 
@@ -127,7 +39,9 @@ class Queue:
     ) -> None:
         self.path = path
         self.options = options
-        self.sessions: dict[str, Session] = {}
+        self.sessions = Sessions(
+            self, lock_duration=options.lock_duration, deadlines=deadlines, ready=lambda: ready(self)
+        )
         self._clock = deadlines.clock
         self._at = deadlines.at
         self._ready = ready
@@ -165,7 +79,9 @@ class Queue:
             return self._last
         later = at is not None and at > now
         begins = at if later and at is not None else now
-        lives = min(FOREVER if content.ttl is None else content.ttl, self.options.default_message_time_to_live)
+        lives = min(
+            FOREVER if content.ttl is None else content.ttl, self.options.default_message_time_to_live
+        )
         self._last += 1
         new = Entry(
             self._last,
@@ -175,7 +91,11 @@ class Queue:
             expires_at=begins + lives if self._dead_lettered is not None else FOREVER,
         )
         if entry is not None:
-            new.delivery_count, new.stamps, new.source = entry.delivery_count, dict(entry.stamps), entry.source
+            new.delivery_count, new.stamps, new.source = (
+                entry.delivery_count,
+                dict(entry.stamps),
+                entry.source,
+            )
         self._entries[new.sequence] = new
         if later:
             new.state, new.due_at = State.SCHEDULED, begins
@@ -277,64 +197,29 @@ class Queue:
         self._watch(entry.lock.until, entry)
         return entry.lock.until
 
-    def lose(self, token: uuid.UUID) -> None:
-        """End a lock before its time, as a failing broker does."""
-        self._failed(self._unlock(token))
+    def give_back(self, token: uuid.UUID) -> None:
+        """End a lock, whatever its time: a delivery that failed."""
+        self._failed(self._unlock(token, late=True))
 
-    # Sessions.
+    # For the sessions.
 
-    def accept(self, name: str | None) -> Session | None:
-        """Lock a session for a receiver: this one, or the next that has a message; nothing where none has.
+    def held_in(self, session: str) -> list[Entry]:
+        """List the messages of a session that are locked."""
+        return [entry for entry in self._locked.values() if self._session_of(entry) == session]
 
-        Raises:
-            SessionLocked: Another holds it.
-        """
-        if name is None:
-            name = self._next_session()
-            if name is None:
-                return None
-        session = self.sessions.setdefault(name, Session(name))
-        if session.lock is not None:
-            raise SessionLocked(f"session {name} of {self.path} is locked by another receiver")
-        session.lock = Lock(uuid.uuid4(), 0)
-        self.renew_session(session)
-        return session
+    def first_in(self) -> dict[str, int]:
+        """Give the first available message of each session that has one, by its sequence number."""
+        found = {}
+        for name, queue in self._available.items():
+            available = [sequence for sequence in queue if self._is_available(sequence)]
+            if name is not None and available:
+                found[name] = min(available)
+        return found
 
-    def renew_session(self, session: Session) -> float:
-        """Lock a session for another while, and tell until when.
-
-        Raises:
-            SessionLockLost: It is locked by nobody.
-        """
-        if session.lock is None:
-            raise SessionLockLost(f"session {session.name} of {self.path} is not locked")
-        session.lock.until = self._clock() + self.options.lock_duration
-        for entry in self._held_in(session):
-            assert entry.lock is not None
-            entry.lock.until = session.lock.until
-        self._at(session.lock.until, partial(self._check_session, session))
-        return session.lock.until
-
-    def leave(self, session: Session) -> None:
-        """End the lock of a session. What was locked in it becomes available again."""
-        session.lock = None
-        for entry in self._held_in(session):
-            assert entry.lock is not None
-            self._failed(self._unlock(entry.lock.token))
-        self._ready(self)
-
-    def set_state(self, name: str, state: bytes | None) -> None:
-        """Keep *state* with a session."""
-        session = self.sessions.setdefault(name, Session(name))
-        session.state, session.changed_at = state, self._clock()
-
-    def names_of_sessions(self, changed_since: float | None = None) -> list[str]:
-        """List sessions that have messages or a state; or whose state changed since."""
-        if changed_since is not None:
-            return sorted(name for name, found in self.sessions.items() if found.changed_at >= changed_since)
-        active = {entry.content.session_id for entry in self._entries.values()}
-        kept = {name for name, found in self.sessions.items() if found.state is not None}
-        return sorted(name for name in active | kept if name is not None)
+    def names(self) -> set[str]:
+        """List the sessions of all messages."""
+        found = {entry.content.session_id for entry in self._entries.values()}
+        return {name for name in found if name is not None}
 
     # Time.
 
@@ -358,10 +243,6 @@ class Queue:
             self._offer(entry)
         else:
             self._expired(entry)
-
-    def _check_session(self, session: Session) -> None:
-        if session.lock is not None and session.lock.until <= self._clock():
-            self.leave(session)
 
     # What these are made of.
 
@@ -440,19 +321,6 @@ class Queue:
     def _session_of(self, entry: Entry) -> str | None:
         return entry.content.session_id if self.options.requires_session else None
 
-    def _next_session(self) -> str | None:
-        waiting = []
-        for name, queue in self._available.items():
-            session = self.sessions.get(name) if name is not None else None
-            if name is None or (session is not None and session.lock is not None):
-                continue
-            live = [number for number in queue if self._is_available(number)]
-            waiting += [(min(live), name)] if live else []
-        return min(waiting)[1] if waiting else None
-
     def _is_available(self, sequence: int) -> bool:
         entry = self._entries.get(sequence)
         return entry is not None and entry.state is State.ACTIVE and entry.lock is None
-
-    def _held_in(self, session: Session) -> list[Entry]:
-        return [entry for entry in self._locked.values() if self._session_of(entry) == session.name]

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-from ..machine import LOOPBACK, free_ports
-from .amqp import Engine
+from integration.servers.machine import LOOPBACK, free_ports
+
 from .broker import Broker
 from .control import Control
+from .engine import Engine
+from .entries import Options
 from .faults import Fault, Faults
-from .queue import Options
+from .rules import from_json
 from .tokens import KEY, KEY_NAME
 
 
@@ -37,7 +39,9 @@ class ServiceBusTestServer:
         key: str = KEY,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._port, self._control_port = (given or free for given, free in zip((port, control), free_ports(2), strict=True))
+        self._port, self._control_port = (
+            given or free for given, free in zip((port, control), free_ports(2), strict=True)
+        )
         self._key = key
         self._clock = clock
         self._engine: Engine | None = None
@@ -96,9 +100,22 @@ class ServiceBusTestServer:
         self._do(lambda engine: engine.broker.create_topic(name, Options(**options)))
         return name
 
-    def create_subscription(self, topic: str, name: str, **options: Any) -> str:
-        """Make a subscription. Gives the name."""
-        self._do(lambda engine: engine.broker.create_subscription(topic, name, Options(**options)))
+    def create_subscription(
+        self, topic: str, name: str, *, rules: list[dict[str, Any]] | None = None, **options: Any
+    ) -> str:
+        """Make a subscription. Gives the name.
+
+        Args:
+            topic: Of which.
+            name: Its own.
+            rules: One of them must let a message through; each {"sql": "..."} or {"correlation": {"subject": "..."},
+                "properties": {...}}. By default it takes everything.
+            options: As `Options` has them.
+        """
+        filters = None if rules is None else {f"rule {at}": from_json(rule) for at, rule in enumerate(rules)}
+        self._do(
+            lambda engine: engine.broker.create_subscription(topic, name, Options(**options), rules=filters)
+        )
         return name
 
     def delete(self, name: str) -> None:

@@ -1,6 +1,7 @@
 """What a receiver says of a message, applied to its queue; and how it is answered."""
 
 import uuid
+from typing import Any
 
 from proton import Condition, Delivery, symbol
 
@@ -58,5 +59,12 @@ def _why(delivery: Delivery) -> tuple[str, str]:
     found = delivery.remote.condition
     if found is None or found.name != _DEAD_LETTER:
         return "", ""
-    info = {text(key): value for key, value in (found.info or {}).items()}
+    said: Any = found.info or {}
+    info = {text(key): value for key, value in said.items()}
     return text(info.get("DeadLetterReason")) or "", text(info.get("DeadLetterErrorDescription")) or ""
+
+
+def accept(delivery: Delivery) -> None:
+    """Tell a sender that its message is kept."""
+    delivery.update(Delivery.ACCEPTED)
+    delivery.settle()
