@@ -7,7 +7,7 @@ from uuid import UUID
 
 from azure.servicebus.amqp import AmqpAnnotatedMessage, AmqpMessageBodyType, AmqpMessageProperties
 
-from postseal.servicebus._message import normal
+from postseal.servicebus._message import normal, properties_of
 from postseal.servicebus._sdk import encode_sections
 
 __all__ = ["VERDICT_PROPERTY", "copy_of"]
@@ -29,7 +29,7 @@ def copy_of(raw: AmqpAnnotatedMessage, verdict: str | None) -> AmqpAnnotatedMess
         raw: As it was received.
         verdict: Why it was refused; None where it goes back to where it came from.
     """
-    properties = AmqpMessageProperties(**(raw.properties or {}))
+    properties = properties_of(raw)
     properties.creation_time = properties.absolute_expiry_time = None
     application: dict[Any, Any] = {
         name: _sendable(value)

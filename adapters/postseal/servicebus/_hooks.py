@@ -22,7 +22,7 @@ from postseal.servicebus._session import State
 from postseal.servicebus._settling import Place, Settling
 from postseal.servicebus._twin import Twin
 
-__all__ = ["Hooks", "hooks_of", "protect_client", "unprotect_client"]
+__all__ = ["Hooks", "SealedClient", "hooks_of", "protect_client", "unprotect_client"]
 
 _PLACE: Final = "_postseal"
 """The attribute of a client, sender, receiver, session or batch that holds what protects it."""
@@ -194,6 +194,16 @@ def unprotect_client(client: Any) -> None:
     twin_of(client)
     if (present := hooks_of(client)) is not None:
         present.detach()
+
+
+class SealedClient:
+    """What makes a subclass of a client one that is protected from the start; stands before the client among the bases."""
+
+    def __init__(
+        self, *args: Any, sealer: Sealer, retry_after: float = 1.0, hold: float = 300.0, **options: Any
+    ) -> None:
+        super().__init__(*args, **options)
+        protect_client(self, sealer, Waiting(retry_after=retry_after, hold=hold))
 
 
 def _check_policies(sealer: Sealer) -> None:

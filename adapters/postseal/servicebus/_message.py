@@ -39,6 +39,7 @@ __all__ = [
     "is_sub_queue",
     "normal",
     "opened_raw",
+    "properties_of",
     "raw_of",
 ]
 
@@ -256,7 +257,7 @@ def draft_of(raw: AmqpAnnotatedMessage, policy: Policy) -> Draft:
         TypeError, ValueError: Something in it cannot be sent, or not be bound.
     """
     body, content_type = pack(raw)
-    properties = AmqpMessageProperties(**(raw.properties or {}))
+    properties = properties_of(raw)
     properties.content_type = CONTENT_TYPE
     parts = {
         "header": None if raw.header is None else AmqpMessageHeader(**raw.header),
@@ -267,6 +268,12 @@ def draft_of(raw: AmqpAnnotatedMessage, policy: Policy) -> Draft:
         "delivery_annotations": _copied(raw.delivery_annotations),
     }
     return Draft(parts, body, content_type, beside_of(properties, raw.application_properties, policy))
+
+
+def properties_of(raw: AmqpAnnotatedMessage) -> AmqpMessageProperties:
+    """Return a copy of AMQP's own properties of *raw*."""
+    given: Any = raw.properties
+    return AmqpMessageProperties(**(given or {}))
 
 
 def _copied(mapping: Mapping[Any, Any] | None) -> dict[Any, Any] | None:
@@ -291,7 +298,7 @@ def opened_raw(raw: AmqpAnnotatedMessage, opened: Opened) -> AmqpAnnotatedMessag
         ValueError: What was sealed is no body.
     """
     body, content_type = unpack(opened.body, opened.content_type)
-    properties = AmqpMessageProperties(**(raw.properties or {}))
+    properties = properties_of(raw)
     properties.content_type = content_type
     bare = all(
         value is None for value in properties.values()

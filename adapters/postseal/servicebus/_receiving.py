@@ -90,9 +90,8 @@ class Receiving:
         """Return up to *count* opened messages, none after *wait* seconds without one."""
         yield from self._settling.save()
         if (wait is not None and wait <= 0) or (count is not None and count <= 0):
-            return (
-                yield self._below.step("receive_messages", count, wait)
-            )  # it says what is wrong with them
+            yield self._below.step("receive_messages", count, wait)  # it says what is wrong with them
+            return []
         if wait is None:
             wait = self._own_wait() or _DEFAULT_WAIT
         end = self._now() + wait

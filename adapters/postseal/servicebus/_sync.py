@@ -58,7 +58,7 @@ def _sealed_sender(base: type[ServiceBusSender]) -> type[ServiceBusSender]:
 
         def create_message_batch(self, max_size_in_bytes: int | None = None) -> ServiceBusMessageBatch:
             batch: ServiceBusMessageBatch = super().create_message_batch(max_size_in_bytes)
-            return Batch(self._postseal).into(batch, sealed_batch(type(batch)))
+            return Batch(self._postseal).into(batch, sealed_batch)
 
     return SealedSender
 
@@ -120,7 +120,8 @@ def _sealed_session(base: type[ServiceBusSession]) -> type[ServiceBusSession]:
 
         def get_state(self, **options: Any) -> bytes:
             held = super().get_state(**options)
-            return run(self._postseal.opened(self.session_id, held))  # type: ignore[return-value]  # None, as the client library does
+            state: Any = run(self._postseal.opened(self.session_id, held))
+            return state  # type: ignore[no-any-return]  # None, too, as the client library does
 
         def set_state(self, state: str | bytes | bytearray | None, **options: Any) -> None:
             return super().set_state(run(self._postseal.sealed(self.session_id, state)), **options)  # type: ignore[no-any-return]  # likewise
