@@ -34,6 +34,8 @@ __all__ = [
 _DEAD = "/$deadletterqueue"
 _SUBSCRIPTION = "all"
 _SESSION = "s1"
+_QUICK: dict[str, Any] = {"socket_timeout": 0.02}
+"""Seconds that the client waits for a network that is this machine; it waits several times when it closes a receiver."""
 
 
 class Server(Protocol):
@@ -56,6 +58,8 @@ class QueueLine(Line):
     scheme: ClassVar[str] = "servicebus"
     ordered: ClassVar[bool] = True
     session: ClassVar[str | None] = None
+    wait: ClassVar[float] = 0.5
+    """Seconds after which a receiver that has nothing to iterate over ends."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -93,14 +97,15 @@ class QueueLine(Line):
         return self._clients[sealer]
 
     def sender(self, client: Any, place: str) -> Any:
-        return client.get_queue_sender(place)
+        return client.get_queue_sender(place, **_QUICK)
 
     def receiver(self, client: Any, place: str, **options: Any) -> Any:
         if place.endswith(_DEAD):
-            return client.get_queue_receiver(place.removesuffix(_DEAD), sub_queue="deadletter", **options)
+            options["sub_queue"] = "deadletter"
+            return client.get_queue_receiver(place.removesuffix(_DEAD), **_QUICK, **options)
         if self.session is not None:
             options["session_id"] = self.session
-        return client.get_queue_receiver(place, **options)
+        return client.get_queue_receiver(place, **_QUICK, **options)
 
     def message(self, body: bytes | None, headers: Mapping[str, str] | None) -> ServiceBusMessage:
         return ServiceBusMessage(body, application_properties=headers, session_id=self.session)  # type: ignore[arg-type]
@@ -123,7 +128,7 @@ class QueueLine(Line):
 
     @contextmanager
     def receiving(self, sealer: Sealer, place: str, *, settles: bool = True) -> Iterator[Receiving]:
-        with self.receiver(self.client(sealer), place, max_wait_time=0.5) as receiver:
+        with self.receiver(self.client(sealer), place, max_wait_time=self.wait) as receiver:
             receiving = self.at_work(receiver, settles)
             yield receiving
             for message in receiving.unsettled:
@@ -187,6 +192,8 @@ class BatchLine(QueueLine):
 class IterationLine(QueueLine):
     """Queues, received by iteration."""
 
+    wait: ClassVar[float] = 0.1
+
     def at_work(self, receiver: Any, settles: bool) -> ReceiverAtWork:
         return IteratingAtWork(receiver, settles)
 
@@ -215,12 +222,12 @@ class TopicLine(QueueLine):
         return topic
 
     def sender(self, client: Any, place: str) -> Any:
-        return client.get_topic_sender(place)
+        return client.get_topic_sender(place, **_QUICK)
 
     def receiver(self, client: Any, place: str, **options: Any) -> Any:
         if place.endswith(_DEAD):
             options["sub_queue"] = "deadletter"
-        return client.get_subscription_receiver(place.removesuffix(_DEAD), _SUBSCRIPTION, **options)
+        return client.get_subscription_receiver(place.removesuffix(_DEAD), _SUBSCRIPTION, **_QUICK, **options)
 
 
 # -- asyncio -----------------------------------------------------------------------------------------------------------
@@ -261,7 +268,7 @@ class AioLine(QueueLine):
 
     @contextmanager
     def receiving(self, sealer: Sealer, place: str, *, settles: bool = True) -> Iterator[Receiving]:
-        receiver = self.receiver(self.client(sealer), place, max_wait_time=0.5)
+        receiver = self.receiver(self.client(sealer), place, max_wait_time=self.wait)
         self.runner.run(receiver.__aenter__())
         receiving = self.aio_at_work(receiver, settles)
         yield receiving
@@ -311,6 +318,8 @@ class AioBatchLine(AioLine):
 
 class AioIterationLine(AioLine):
     """Queues, received by asynchronous iteration."""
+
+    wait: ClassVar[float] = 0.1
 
     def aio_at_work(self, receiver: Any, settles: bool) -> AioAtWork:
         return AioIteratingAtWork(receiver, settles, self.runner)

@@ -22,7 +22,7 @@ The client of ``azure.servicebus.aio`` is protected by the same `protect`; `Seal
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from postseal.core import MissingExtraError, Sealer
 
@@ -31,8 +31,8 @@ try:
 except ImportError as _error:
     raise MissingExtraError.naming("servicebus", __name__, _error) from _error
 
-from postseal.servicebus._hooks import Hooks, protect_client, unprotect_client
-from postseal.servicebus._message import VERDICT_PROPERTY
+from postseal.servicebus._copies import VERDICT_PROPERTY
+from postseal.servicebus._hooks import SealedClient, protect_client, unprotect_client
 from postseal.servicebus._receiving import Waiting
 
 __all__ = ["VERDICT_PROPERTY", "SealedServiceBusClient", "protect", "unprotect"]
@@ -81,39 +81,16 @@ def unprotect(target: _T) -> _T:
     return target
 
 
-class SealedServiceBusClient(ServiceBusClient):
-    """A `ServiceBusClient` that is protected from the start; constructors and methods are the same.
+class SealedServiceBusClient(SealedClient, ServiceBusClient):
+    """A `ServiceBusClient` that is protected from the start.
+
+    Constructor and `from_connection_string` take the same, and besides, by name:
 
     Args:
-        fully_qualified_namespace: As of `ServiceBusClient`.
-        credential: Likewise.
         sealer: Seals and opens.
         retry_after: As of `protect`.
         hold: As of `protect`.
-        options: As of `ServiceBusClient`.
 
     Raises:
         ConfigError: As `protect` does.
     """
-
-    def __init__(
-        self,
-        fully_qualified_namespace: str,
-        credential: Any,
-        *,
-        sealer: Sealer,
-        retry_after: float = 1.0,
-        hold: float = 300.0,
-        **options: Any,
-    ) -> None:
-        super().__init__(fully_qualified_namespace, credential, **options)
-        Hooks(self, sealer, Waiting(retry_after=retry_after, hold=hold)).attach()
-
-    @classmethod
-    def from_connection_string(
-        cls, conn_str: str, *, sealer: Sealer, **options: Any
-    ) -> SealedServiceBusClient:  # type: ignore[override]
-        """Make one from a connection string. The options are those of the class and of `ServiceBusClient`."""
-        client = super().from_connection_string(conn_str, sealer=sealer, **options)
-        assert isinstance(client, cls)  # noqa: S101 - for the type checker
-        return client

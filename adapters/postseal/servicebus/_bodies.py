@@ -23,7 +23,7 @@ def pack(raw: AmqpAnnotatedMessage) -> tuple[bytes, str | None]:
     """Return the body of *raw* as bytes to be sealed, and the content type to seal it under.
 
     Raises:
-        TypeError, ValueError: The body holds what the client cannot send.
+        TypeError, ValueError: The body holds what the client cannot send; the text does not show it.
     """
     content_type = None if raw.properties is None else raw.properties.content_type
     if raw.body_type is AmqpMessageBodyType.DATA:
@@ -44,7 +44,13 @@ def pack(raw: AmqpAnnotatedMessage) -> tuple[bytes, str | None]:
     else:
         kept = {"value_body": raw.body}
     properties = None if content_type is None else AmqpMessageProperties(content_type=content_type)
-    return encode_sections(AmqpAnnotatedMessage(**kept, properties=properties)), SECTIONS
+    try:
+        return encode_sections(AmqpAnnotatedMessage(**kept, properties=properties)), SECTIONS
+    except Exception as error:  # noqa: BLE001 - the encoder promises nothing about what it cannot encode
+        # Not `from` that error: its text quotes the body.
+        raise ValueError(
+            f"the body holds what azure-servicebus cannot send ({type(error).__name__})"
+        ) from None
 
 
 def _plain(content_type: Any) -> str | None:

@@ -14,6 +14,7 @@ from postseal.core import ConfigError, Sealer
 from postseal.servicebus import _sync
 from postseal.servicebus._flow import Below
 from postseal.servicebus._message import bound_by, destination_of, is_sub_queue
+from postseal.servicebus._opening import Opening
 from postseal.servicebus._receiving import Receiving, Waiting
 from postseal.servicebus._sdk import deletes, handlers_of, speaks_pyamqp
 from postseal.servicebus._sending import Sending
@@ -21,7 +22,7 @@ from postseal.servicebus._session import State
 from postseal.servicebus._settling import Place, Settling
 from postseal.servicebus._twin import Twin
 
-__all__ = ["Hooks", "hooks_of", "protect_client", "unprotect_client"]
+__all__ = ["Hooks", "SealedClient", "hooks_of", "protect_client", "unprotect_client"]
 
 _PLACE: Final = "_postseal"
 """The attribute of a client, sender, receiver, session or batch that holds what protects it."""
@@ -126,15 +127,8 @@ class Hooks:
         bound_by(place.policy)
         below = Below(receiver, type(receiver))
         settling = Settling(below, place, self._originals["get_queue_sender"])
-        receiving = Receiving(
-            below,
-            self.sealer,
-            place,
-            settling,
-            self.waiting,
-            waits=self._twin.waits,
-            sleep=self._twin.sleep,
-        )
+        opening = Opening(self.sealer, place, settling, waits=self._twin.waits)
+        receiving = Receiving(below, opening, place, settling, self.waiting, sleep=self._twin.sleep)
         if session is not None:
             state = State(self.sealer, destination, waits=self._twin.waits)
             self._put(session, state, self._twin.session[1])
@@ -200,6 +194,16 @@ def unprotect_client(client: Any) -> None:
     twin_of(client)
     if (present := hooks_of(client)) is not None:
         present.detach()
+
+
+class SealedClient:
+    """What makes a subclass of a client one that is protected from the start; stands before the client among the bases."""
+
+    def __init__(
+        self, *args: Any, sealer: Sealer, retry_after: float = 1.0, hold: float = 300.0, **options: Any
+    ) -> None:
+        super().__init__(*args, **options)
+        protect_client(self, sealer, Waiting(retry_after=retry_after, hold=hold))
 
 
 def _check_policies(sealer: Sealer) -> None:

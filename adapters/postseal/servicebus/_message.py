@@ -29,24 +29,22 @@ from postseal.servicebus._bodies import pack, unpack
 
 __all__ = [
     "CONTENT_TYPE",
-    "VERDICT_PROPERTY",
     "Draft",
     "Sealed",
     "beside_of",
     "bound_by",
-    "copy_of",
     "destination_of",
     "draft_of",
     "envelope_of",
     "is_sub_queue",
+    "normal",
     "opened_raw",
+    "properties_of",
     "raw_of",
 ]
 
 CONTENT_TYPE: Final = "application/cose"
 """Of a sealed message, as it travels; that of the body is in the envelope. Source: RFC 9052 11.3.1 (media type)."""
-VERDICT_PROPERTY: Final = "postseal-verdict"
-"""Application property that names, on a copy in the quarantine, why the message was refused."""
 
 
 # -- destinations ------------------------------------------------------------------------------------------------------
@@ -184,11 +182,7 @@ def normal(value: Any) -> HeaderValue:
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, (bytes, bytearray, memoryview)):
-        data = bytes(value)
-        try:
-            return data.decode()
-        except UnicodeDecodeError:
-            return b"\x00" + data
+        return _text_or_marked(bytes(value))
     if isinstance(value, float):
         return b"\x01" + struct.pack(">d", value)
     if isinstance(value, UUID):
@@ -199,8 +193,15 @@ def normal(value: Any) -> HeaderValue:
     return value  # type: ignore[no-any-return]  # the core says what is wrong with it
 
 
+def _text_or_marked(data: bytes) -> HeaderValue:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return b"\x00" + data
+
+
 def _text(value: str | bytes) -> str:
-    return value if isinstance(value, str) else bytes(value).decode("utf-8", "surrogateescape")
+    return value if isinstance(value, str) else value.decode("utf-8", "surrogateescape")
 
 
 # -- outgoing ----------------------------------------------------------------------------------------------------------
@@ -256,7 +257,7 @@ def draft_of(raw: AmqpAnnotatedMessage, policy: Policy) -> Draft:
         TypeError, ValueError: Something in it cannot be sent, or not be bound.
     """
     body, content_type = pack(raw)
-    properties = AmqpMessageProperties(**(raw.properties or {}))
+    properties = properties_of(raw)
     properties.content_type = CONTENT_TYPE
     parts = {
         "header": None if raw.header is None else AmqpMessageHeader(**raw.header),
@@ -269,56 +270,14 @@ def draft_of(raw: AmqpAnnotatedMessage, policy: Policy) -> Draft:
     return Draft(parts, body, content_type, beside_of(properties, raw.application_properties, policy))
 
 
+def properties_of(raw: AmqpAnnotatedMessage) -> AmqpMessageProperties:
+    """Return a copy of AMQP's own properties of *raw*."""
+    given: Any = raw.properties
+    return AmqpMessageProperties(**(given or {}))
+
+
 def _copied(mapping: Mapping[Any, Any] | None) -> dict[Any, Any] | None:
     return None if mapping is None else dict(mapping)
-
-
-def copy_of(raw: AmqpAnnotatedMessage, verdict: str | None) -> AmqpAnnotatedMessage:
-    """Copy a received message for the quarantine, as it came: sealed or not.
-
-    Left out is what the broker set: it would be refused, or end the copy's life.
-
-    Args:
-        raw: As it was received.
-        verdict: Why it was refused; None where it goes back to where it came from.
-    """
-    properties = AmqpMessageProperties(**(raw.properties or {}))
-    properties.creation_time = properties.absolute_expiry_time = None
-    application = {
-        name: _sendable(value)
-        for name, value in (raw.application_properties or {}).items()
-        if name not in (b"DeadLetterReason", b"DeadLetterErrorDescription")
-    }
-    if verdict is not None:
-        application.pop(VERDICT_PROPERTY.encode(), None)
-        application[VERDICT_PROPERTY] = verdict
-    annotations = {
-        name: value
-        for name, value in (raw.annotations or {}).items()
-        if name == b"x-opt-partition-key" or not bytes(name).startswith(b"x-opt-")
-    }
-    parts = {
-        "properties": properties,
-        "application_properties": application or None,
-        "annotations": annotations or None,
-    }
-    if raw.body_type is AmqpMessageBodyType.DATA:
-        return AmqpAnnotatedMessage(data_body=list(raw.body), **parts)
-    if raw.body_type is AmqpMessageBodyType.SEQUENCE:
-        return AmqpAnnotatedMessage(sequence_body=list(raw.body), **parts)
-    return AmqpAnnotatedMessage(value_body=raw.body, **parts)
-
-
-def _sendable(value: Any) -> Any:
-    """Return a received value so that it can be sent: other clients send what this one only receives."""
-    if isinstance(value, int) and not isinstance(value, bool) and not -(2**31) <= value < 2**31:
-        return {
-            "TYPE": "LONG" if value < 2**63 else "ULONG",
-            "VALUE": value,
-        }  # as the client's own amqp_long_value
-    if isinstance(value, bytes) and isinstance(normal(value), bytes):
-        return {"TYPE": "BINARY", "VALUE": value}  # it would be decoded otherwise, and is no text
-    return value
 
 
 # -- incoming ----------------------------------------------------------------------------------------------------------
@@ -339,17 +298,17 @@ def opened_raw(raw: AmqpAnnotatedMessage, opened: Opened) -> AmqpAnnotatedMessag
         ValueError: What was sealed is no body.
     """
     body, content_type = unpack(opened.body, opened.content_type)
-    properties: AmqpMessageProperties | None = AmqpMessageProperties(**(raw.properties or {}))
-    assert properties is not None  # noqa: S101 - for mypy
+    properties = properties_of(raw)
     properties.content_type = content_type
-    if all(value is None for value in properties.values()):
-        properties = None  # as it was before a content type was set on it
-    return AmqpAnnotatedMessage(
-        **body,
-        header=raw.header,
-        footer=raw.footer,
-        properties=properties,
-        application_properties=raw.application_properties,
-        annotations=raw.annotations,
-        delivery_annotations=raw.delivery_annotations,
-    )
+    bare = all(
+        value is None for value in properties.values()
+    )  # as it was before a content type was set on it
+    beside: dict[str, Any] = {
+        "header": raw.header,
+        "footer": raw.footer,
+        "properties": None if bare else properties,
+        "application_properties": raw.application_properties,
+        "annotations": raw.annotations,
+        "delivery_annotations": raw.delivery_annotations,
+    }
+    return AmqpAnnotatedMessage(**body, **beside)

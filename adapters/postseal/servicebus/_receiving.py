@@ -1,4 +1,4 @@
-"""Opens what a receiver brings, before anybody else sees it; keeps what cannot be opened yet."""
+"""What a protected receiver hands on, and when; keeps what cannot be opened yet."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from postseal.core import AuditEvent, ConfigError, KeyUnavailable, Refused, Sealer, Verdict
-from postseal.core.wire import decode
+from postseal.core import KeyUnavailable
 from postseal.servicebus._flow import Below, Flow, Step
-from postseal.servicebus._message import beside_of, envelope_of, opened_raw
-from postseal.servicebus._sdk import put_raw
-from postseal.servicebus._settling import Place, Settling, Turned
+from postseal.servicebus._opening import Opening, Sorted, wrapped_key
+from postseal.servicebus._settling import Place, Settling
 
 __all__ = ["Receiving", "Waiting"]
 
@@ -54,48 +52,33 @@ class _Held:
     """It waits for nothing: the call that was to return it was interrupted."""
 
 
-class _Batch:
-    """What became of the messages of one receive."""
-
-    __slots__ = ("broken", "opened", "refused", "withheld")
-
-    def __init__(self) -> None:
-        self.opened: list[Any] = []
-        self.refused: list[Turned] = []
-        self.withheld: list[Any] = []
-        self.broken: list[Exception] = []
-
-
 class Receiving:
-    """Opens for one receiver.
+    """Receives for one receiver.
 
     Args:
         below: The receiver, unprotected.
-        sealer: Opens.
+        opening: Opens.
         place: Where it reads.
         settling: Settles what is refused.
         waiting: How it waits for the key service.
-        waits: Whether opening is awaited: the receiver is of asyncio.
         sleep: Pauses, or returns what is awaited to pause, for some seconds.
     """
 
     def __init__(
         self,
         below: Below,
-        sealer: Sealer,
+        opening: Opening,
         place: Place,
         settling: Settling,
         waiting: Waiting,
         *,
-        waits: bool,
         sleep: Callable[[float], Any],
     ) -> None:
         self._below = below
-        self._sealer = sealer
+        self._opening = opening
         self._place = place
         self._settling = settling
         self._waiting = waiting
-        self._open: Callable[..., Any] = sealer.aopen if waits else sealer.open
         self._sleep = sleep
         self._held: deque[_Held] = deque()
         self._pause = waiting.retry_after
@@ -107,9 +90,8 @@ class Receiving:
         """Return up to *count* opened messages, none after *wait* seconds without one."""
         yield from self._settling.save()
         if (wait is not None and wait <= 0) or (count is not None and count <= 0):
-            return (
-                yield self._below.step("receive_messages", count, wait)
-            )  # it says what is wrong with them
+            yield self._below.step("receive_messages", count, wait)  # it says what is wrong with them
+            return []
         if wait is None:
             wait = self._own_wait() or _DEFAULT_WAIT
         end = self._now() + wait
@@ -216,9 +198,9 @@ class Receiving:
 
     # -- opening ---------------------------------------------------------------------------------------------------
 
-    def _taken(self, came: list[Any]) -> Flow[_Batch]:
+    def _taken(self, came: list[Any]) -> Flow[Sorted]:
         """Open what *came*, hold what has to wait, settle what is refused. If that is interrupted, the rest is held, too."""
-        batch, waiting = _Batch(), deque(came)
+        batch, waiting = Sorted(), deque(came)
         try:
             yield from self._sort(came, batch, waiting)
             yield from self._settling.settle(batch.refused)
@@ -234,88 +216,18 @@ class Receiving:
         return batch
 
     def _sort(
-        self, messages: list[Any], batch: _Batch | None = None, waiting: deque[Any] | None = None
-    ) -> Flow[_Batch]:
+        self, messages: list[Any], batch: Sorted | None = None, waiting: deque[Any] | None = None
+    ) -> Flow[Sorted]:
         """Open each of *messages*, taking it out of *waiting*."""
-        batch = batch or _Batch()
+        batch = batch or Sorted()
         waiting = deque(messages) if waiting is None else waiting
-        away = {key for held in self._held if (key := _wrapped_key(held.message)) is not None}
+        away = {key for held in self._held if (key := wrapped_key(held.message)) is not None}
         while waiting:
-            yield from self._sort_one(waiting[0], batch, away)
+            yield from self._opening.sort(waiting[0], batch, away)
             waiting.popleft()
         return batch
 
-    def _sort_one(self, message: Any, batch: _Batch, away: set[bytes]) -> Flow[bool]:
-        """Open *message*; tell whether it waits. *away* are wrapped keys that the service was asked for in vain."""
-        if self._place.policy.mode == "off":
-            batch.opened.append(message)
-            return False
-        if self._place.in_order and batch.withheld:
-            batch.withheld.append(message)  # it keeps its place behind the one that waits
-            return True
-        key = _wrapped_key(message) if away else None
-        if key is not None and key in away:
-            batch.withheld.append(message)
-            return True
-        try:
-            yield from self._open_one(message)
-        except Refused as error:
-            batch.refused.append(Turned(message, error))
-        except KeyUnavailable:
-            batch.withheld.append(message)
-            if (key := _wrapped_key(message)) is not None:
-                away.add(key)
-            return True
-        except ConfigError:
-            raise
-        except Exception as error:  # noqa: BLE001 - a fault of a key provider or of ours, for which the others must not pay
-            # The message stays with the broker. The text of the error may quote anything, so only its kind is logged.
-            _log.error(
-                "a message at %s could not be opened: %s", self._place.entity_path, type(error).__name__
-            )
-            batch.broken.append(error)
-            if self._place.deletes:
-                batch.withheld.append(message)
-            return self._place.deletes
-        else:
-            batch.opened.append(message)
-        return False
-
-    def _open_one(self, message: Any) -> Flow[None]:
-        """Have *message* show its clear body."""
-        raw, place = message.raw_amqp_message, self._place
-        beside = beside_of(raw.properties, raw.application_properties, place.policy)
-        coordinates = self._coordinates(message)
-        opened = yield lambda: self._open(
-            envelope_of(raw), destination=place.destination, coordinates=coordinates, **beside
-        )
-        if opened.verdict is Verdict.CLEAR:
-            return
-        try:
-            put_raw(message, opened_raw(raw, opened))
-        except ValueError as error:
-            refused = Refused(Verdict.MALFORMED, str(error), destination=place.destination)
-            self._sealer.auditor.tell(
-                AuditEvent(
-                    time=datetime.now(UTC),
-                    verdict=refused.verdict,
-                    detail=refused.detail,
-                    destination=place.destination,
-                    policy=place.policy.name,
-                    coordinates=coordinates,
-                )
-            )
-            raise refused from None
-
-    def _coordinates(self, message: Any) -> dict[str, str | int]:
-        """Where the broker has *message*: nothing in it is of the sender's making."""
-        found: dict[str, str | int] = {"entity": self._place.entity_path}
-        for name in ("sequence_number", "delivery_count"):
-            if isinstance(value := getattr(message, name), int):
-                found[name] = value
-        return found
-
-    def _complain(self, batch: _Batch) -> None:
+    def _complain(self, batch: Sorted) -> None:
         """Raise, where nothing was handed on, what has to be known."""
         if batch.broken:
             raise batch.broken[0]
@@ -338,7 +250,7 @@ class Receiving:
         if not self._held or self._now() < self._due:
             return []
         waiting, self._held = self._held, deque()
-        batch, away = _Batch(), set[bytes]()
+        batch, away = Sorted(), set[bytes]()
         try:
             while waiting:
                 if (yield from self._waits_on(waiting[0], batch, away, count)):
@@ -363,7 +275,7 @@ class Receiving:
         self._due = 0.0
         return [_Held(message, self._now(), _LEAST_MARGIN, opened=True) for message in reversed(opened)]
 
-    def _waits_on(self, one: _Held, batch: _Batch, away: set[bytes], count: int) -> Flow[bool]:
+    def _waits_on(self, one: _Held, batch: Sorted, away: set[bytes], count: int) -> Flow[bool]:
         """Try to open *one* of those held; tell whether it has to wait on."""
         if not (yield from self._is_locked(one)):
             return False
@@ -372,7 +284,7 @@ class Receiving:
         if one.opened:
             batch.opened.append(one.message)
             return False
-        return (yield from self._sort_one(one.message, batch, away))
+        return (yield from self._opening.sort(one.message, batch, away))
 
     def _is_locked(self, held: _Held) -> Flow[bool]:
         """Tell whether *held* is still ours, its lock renewed where it ends soon; give it back where that lasts too long."""
@@ -421,11 +333,3 @@ class Receiving:
 
     def _now(self) -> float:
         return self._waiting.clock()
-
-
-def _wrapped_key(message: Any) -> bytes | None:
-    """Return the wrapped keys that *message* carries, as they stand there, unverified; None where it carries none."""
-    try:
-        return decode(envelope_of(message.raw_amqp_message)).recipients_bytes or None
-    except Refused:
-        return None

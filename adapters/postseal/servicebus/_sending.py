@@ -59,7 +59,7 @@ class Sending:
         if isinstance(messages, Iterable) and not isinstance(messages, Mapping):
             sealed = []
             for message in messages:
-                sealed.append((yield from self.seal(message)))
+                sealed.append((yield from self.seal(message)))  # noqa: PERF401 - a comprehension cannot yield
             return sealed
         return (yield from self.seal(messages))
 
@@ -87,7 +87,7 @@ class Sending:
     def warm_up(self) -> Flow[None]:
         """Have a data key at hand before a batch is filled, where filling it cannot wait for one."""
         if self.waits and not self.passes and (self.added is None or self.policy.data_key.max_messages > 1):
-            beside = {"headers": {}} if self.policy.bind_headers else {}
+            beside: dict[str, Any] = {"headers": {}} if self.policy.bind_headers else {}
             yield from self.finish(Draft({}, b"", None, beside))
 
     def seal_now(self, draft: Draft) -> Sealed | None:
@@ -126,6 +126,12 @@ class Batch:
     def __init__(self, sending: Sending) -> None:
         self._sending = sending
         self._put_off = False
+
+    def into(self, batch: Any, sealed: Callable[[Any], type]) -> ServiceBusMessageBatch:
+        """Return *batch* as one that asks this; *sealed* makes the class of such a batch from that of a bare one."""
+        batch._postseal = self  # noqa: SLF001 - ours, and not the client library's
+        batch.__class__ = sealed(type(batch))
+        return batch  # type: ignore[no-any-return]  # what the client library made
 
     def is_of(self, sending: Sending) -> bool:
         """Tell whether *sending* may send it: a sender of the same queue, with the same sealer."""

@@ -12,8 +12,8 @@ from typing import Any, Final, NamedTuple
 
 from postseal.core import Refused, Verdict
 from postseal.core.policy import Policy
+from postseal.servicebus._copies import copy_of
 from postseal.servicebus._flow import Below, Flow
-from postseal.servicebus._message import copy_of
 
 __all__ = ["Place", "Settling", "Turned"]
 
@@ -58,13 +58,26 @@ class Settling:
         """Messages that only we have now, each with its verdict and where it belongs."""
 
     def settle(self, refused: list[Turned]) -> Flow[None]:
-        """Settle *refused* messages as their policy says."""
-        if self._place.deletes:
-            yield from self._keep(refused)
-            return
-        for turned in refused:
-            done = yield from self._settle(turned)
-            _log.warning("%s refused at %s: %s", turned.refusal.verdict, self._place.entity_path, done)
+        """Settle *refused* messages as their policy says; save those that were kept."""
+        if not self._place.deletes:
+            for turned in refused:
+                done = yield from self._settle(turned)
+                _log.warning("%s refused at %s: %s", turned.refusal.verdict, self._place.entity_path, done)
+        elif refused:
+            try:
+                yield from self.save()
+            except Exception as error:  # noqa: BLE001 - kept here, and tried again before anything else is received
+                _log.warning("quarantining failed at %s: %s", self._place.entity_path, type(error).__name__)
+
+    def keep(self, turned: Turned) -> None:
+        """Keep a refused message of which the broker has nothing any more, where its policy says so."""
+        policy = self._place.policy
+        if policy.on_refused == "discard" or policy.quarantine is None:
+            done = "gone, as it was received and deleted"
+        else:
+            done = "kept until it is in the quarantine"
+            self._unsaved.append((turned.message, turned.refusal.verdict.value, policy.quarantine))
+        _log.warning("%s refused at %s: %s", turned.refusal.verdict, self._place.entity_path, done)
 
     def _settle(self, turned: Turned) -> Flow[str]:
         policy, message = self._place.policy, turned.message
@@ -120,21 +133,6 @@ class Settling:
             sender = self._senders[destination] = self._make_sender(destination.partition(":")[2])
         copy = copy_of(message.raw_amqp_message, verdict)
         yield lambda: sender.send_messages(copy)
-
-    def _keep(self, refused: list[Turned]) -> Flow[None]:
-        """Save refused messages of which the broker has nothing any more, where their policy says to keep them."""
-        policy = self._place.policy
-        for turned in refused:
-            if policy.on_refused == "discard" or policy.quarantine is None:
-                done = "gone, as it was received and deleted"
-            else:
-                done = "kept until it is in the quarantine"
-                self._unsaved.append((turned.message, turned.refusal.verdict.value, policy.quarantine))
-            _log.warning("%s refused at %s: %s", turned.refusal.verdict, self._place.entity_path, done)
-        try:
-            yield from self.save()
-        except Exception as error:  # noqa: BLE001 - kept here, and tried again before anything else is received
-            _log.warning("quarantining failed at %s: %s", self._place.entity_path, type(error).__name__)
 
     def save(self) -> Flow[None]:
         """Send what only we have.

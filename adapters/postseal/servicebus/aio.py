@@ -13,51 +13,13 @@ A working program::
 
 from __future__ import annotations
 
-from typing import Any
-
 from azure.servicebus.aio import ServiceBusClient
 
-from postseal.core import Sealer
 from postseal.servicebus import protect, unprotect
-from postseal.servicebus._hooks import Hooks
-from postseal.servicebus._receiving import Waiting
+from postseal.servicebus._hooks import SealedClient
 
 __all__ = ["SealedServiceBusClient", "protect", "unprotect"]
 
 
-class SealedServiceBusClient(ServiceBusClient):
-    """A `ServiceBusClient` of asyncio that is protected from the start; constructors and methods are the same.
-
-    Args:
-        fully_qualified_namespace: As of `ServiceBusClient`.
-        credential: Likewise.
-        sealer: Seals and opens.
-        retry_after: As of `protect`.
-        hold: As of `protect`.
-        options: As of `ServiceBusClient`.
-
-    Raises:
-        ConfigError: As `protect` does.
-    """
-
-    def __init__(
-        self,
-        fully_qualified_namespace: str,
-        credential: Any,
-        *,
-        sealer: Sealer,
-        retry_after: float = 1.0,
-        hold: float = 300.0,
-        **options: Any,
-    ) -> None:
-        super().__init__(fully_qualified_namespace, credential, **options)
-        Hooks(self, sealer, Waiting(retry_after=retry_after, hold=hold)).attach()
-
-    @classmethod
-    def from_connection_string(
-        cls, conn_str: str, *, sealer: Sealer, **options: Any
-    ) -> SealedServiceBusClient:  # type: ignore[override]
-        """Make one from a connection string. The options are those of the class and of `ServiceBusClient`."""
-        client = super().from_connection_string(conn_str, sealer=sealer, **options)
-        assert isinstance(client, cls)  # noqa: S101 - for the type checker
-        return client
+class SealedServiceBusClient(SealedClient, ServiceBusClient):
+    """A `ServiceBusClient` of asyncio that is protected from the start; see `postseal.servicebus.SealedServiceBusClient`."""
