@@ -100,14 +100,15 @@ class Troubles:
     def due(self) -> list[Partition]:
         """Return the partitions whose wait has ended, and note that they are fetched from again."""
         now = self._clock()
-        ended = [p for p, t in self._troubles.items() if t.due is not None and t.due <= now]
+        # Of a copy: in asyncio's consumer another thread may pause or seek meanwhile.
+        ended = [p for p, t in tuple(self._troubles.items()) if t.due is not None and t.due <= now]
         for partition in ended:
             self._troubles[partition].due = None
         return ended
 
     def until_due(self) -> float | None:
         """Return the seconds until the next wait ends, 0 or more; None where nothing waits."""
-        dues = [trouble.due for trouble in self._troubles.values() if trouble.due is not None]
+        dues = [trouble.due for trouble in tuple(self._troubles.values()) if trouble.due is not None]
         return max(0.0, min(dues) - self._clock()) if dues else None
 
     def known_verdict(self, partition: Partition, offset: int) -> Verdict | None:
