@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, TypeVar
 
 import confluent_kafka
@@ -10,7 +9,8 @@ from confluent_kafka import KafkaError, KafkaException
 
 from postseal.core import ConfigError, Sealer
 from postseal.kafka._errors import MessageTooLarge
-from postseal.kafka._message import KafkaHeaders, Topic, Topics, bound_headers, wire_bytes
+from postseal.kafka._message import KafkaHeaders, Topic, Topics, wire_bytes
+from postseal.kafka._sealing import Sealing
 
 __all__ = ["Producer", "SealingProducer", "SerializingProducer"]
 
@@ -18,11 +18,8 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class SealingProducer(confluent_kafka.Producer):
+class SealingProducer(confluent_kafka.Producer, Sealing[bytes]):
     """What our producers share: `produce` and `produce_batch` that seal. Made ready by `_seal_with` before the client itself is."""
-
-    _seal: Callable[..., bytes]
-    _topics: Topics
 
     def _seal_with(self, sealer: Sealer) -> None:
         self._topics = Topics(sealer)
@@ -97,17 +94,6 @@ class SealingProducer(confluent_kafka.Producer):
             for message, entry in zip(messages, sealed, strict=True):
                 if entry is not message and "_error" in entry:
                     message["_error"] = entry["_error"]
-
-    def _sealed(self, way: Topic, value: str | bytes, key: str | bytes | None, headers: Any) -> bytes:
-        body = value.encode() if isinstance(value, str) else value
-        if way.plain:
-            return self._seal(body, destination=way.destination)
-        return self._seal(
-            body,
-            destination=way.destination,
-            headers=bound_headers(headers, way.binds),
-            ordering_key=wire_bytes(key) if way.binds_key else None,
-        )
 
     def _sealed_entry(self, way: Topic, message: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(message, dict):
