@@ -100,15 +100,20 @@ async def stored(consumer: AIOConsumer, topic: str) -> int | None:
     return partition.offset if partition.offset >= 0 else None
 
 
+async def begun(consumer: AIOConsumer, call: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    """Make *call* in a task; return when its thread is at it."""
+    before = consumer._consumer._handing
+    task = asyncio.create_task(call)
+    while consumer._consumer._handing is before:  # noqa: ASYNC110 - the thread tells nobody
+        await asyncio.sleep(0)
+    return task
+
+
 async def caught_between(consumer: AIOConsumer, call: Coroutine[Any, Any, Any]) -> None:
     """Cancel *call* at the worst time: its thread has fetched, and the loop has not handed on yet."""
-    task = asyncio.create_task(call)
-    worker = consumer._consumer
-    before = worker._handing
-    while worker._handing is before:
-        await asyncio.sleep(0)
-    while not worker._handing.made:
-        time.sleep(0.001)  # holds the loop, so that it hears nothing of the end of the call
+    task = await begun(consumer, call)
+    while not consumer._consumer._handing.made:
+        time.sleep(0.001)  # noqa: ASYNC251 - holds the loop, so that it hears nothing of the end of the call
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -398,11 +403,7 @@ class TestCancellation:
         async def main() -> None:
             async with consuming(line, world.sealer(policy), topic) as consumer:
                 assert await take(consumer, 1, by) == [b"1"]
-                waiting = asyncio.create_task(receive(consumer, by, -1))
-                worker = consumer._consumer
-                before = worker._handing
-                while worker._handing is before:
-                    await asyncio.sleep(0)
+                waiting = await begun(consumer, receive(consumer, by, -1))
                 waiting.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await waiting

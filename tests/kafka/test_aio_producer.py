@@ -286,7 +286,7 @@ class TestCancellation:
             await held.wait()
             reports = [await producer.produce(topic, body, partition=0) for body in (b"1", b"2")]
             third = asyncio.create_task(producer.produce(topic, b"3", partition=0))
-            while len(producer):  # until it waits for the thread
+            while len(producer):  # noqa: ASYNC110 - until it waits for the thread
                 await asyncio.sleep(0)
             third.cancel()
             with pytest.raises(asyncio.CancelledError):

@@ -19,6 +19,10 @@ V = TypeVar("V")
 class OpeningConsumer(Receiving, confluent_kafka.Consumer):
     """What our consumers share. Made ready by `_prepare` before the client itself is."""
 
+    # What is called for every message: `super()` would be made each time.
+    _client_poll: Any = confluent_kafka.Consumer.poll
+    _client_store: Any = confluent_kafka.Consumer.store_offsets
+
     def _prepare(
         self, sealer: Sealer, quarantine: Any, args: tuple[Any, ...], config: dict[str, Any]
     ) -> tuple[Any, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
@@ -43,9 +43,32 @@ def take_over_storing(conf: dict[str, Any], config: dict[str, Any]) -> tuple[dic
     return {**conf, _STORE: False if wanted in _YES else wanted}, wanted not in _NO
 
 
+class Where(Mapping[str, str | int]):
+    """Where the broker has a message: looked at where it is refused, so not put together for each that opens."""
+
+    __slots__ = ("message",)
+
+    message: Message
+
+    def _coordinates(self) -> dict[str, str | int]:
+        topic, partition, offset = self.message.topic(), self.message.partition(), self.message.offset()
+        return {"topic": topic or "", "partition": partition or 0, "offset": offset or 0}
+
+    def __getitem__(self, name: str) -> str | int:
+        return self._coordinates()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._coordinates())
+
+    def __len__(self) -> int:
+        return len(self._coordinates())
+
+
 class Opening(Client):
     """Opens what a client fetched. That client comes next in the method resolution order: each ``super()`` here is the client's own."""
 
+    _client_store: Any
+    """The client's `store_offsets`, looked up once."""
     _unseal: Callable[..., Opened]
     _topics: Topics
     _quarantine: Quarantine | None
@@ -53,6 +76,7 @@ class Opening(Client):
     _troubles: Troubles
     _raising: deque[RefusedMessage]
     _paused_by_user: set[Partition]
+    _where: Where
 
     def _open_with(self, sealer: Sealer, quarantine: Any) -> None:
         """Make ready, before the client itself is.
@@ -68,6 +92,7 @@ class Opening(Client):
         self._troubles = Troubles()
         self._raising = deque()
         self._paused_by_user = set()
+        self._where = Where()
 
     # -- messages --------------------------------------------------------------------------------------------------
 
@@ -144,11 +169,12 @@ class Opening(Client):
         value = message.value()
         if value is None:
             return True
-        name: str = message.topic()  # type: ignore[assignment]  # only errors have none
-        topic = self._topics[name]
+        topic = self._topics[message.topic() or ""]
         if self._troubles and (verdict := self._known_verdict(message)) is not None:
             # Opened, refused and audited before; the quarantine did not take it then.
             return self._settle(message, Refused(verdict, destination=topic.destination))
+        where = self._where
+        where.message = message
         try:
             opened = self._unseal(
                 value,
@@ -156,7 +182,7 @@ class Opening(Client):
                 # All headers: the sender may have bound more than the policy demands here.
                 headers=headers_of(message),
                 ordering_key=message.key() if topic.binds_key else None,
-                coordinates={"topic": name, "partition": message.partition(), "offset": message.offset()},  # type: ignore[dict-item]  # likewise
+                coordinates=where,
             )
         except Refused as refused:
             return self._settle(message, refused)
@@ -179,7 +205,7 @@ class Opening(Client):
 
     def _store(self, message: Message) -> None:
         try:
-            super().store_offsets(message=message)
+            self._client_store(message=message)
         except KafkaException as error:
             # The partition was taken from us meanwhile: whoever has it now begins at what was committed.
             if error.args[0].code() != KafkaError._STATE:  # noqa: SLF001 - the client's name for a local error

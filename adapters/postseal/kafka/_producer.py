@@ -21,6 +21,8 @@ V = TypeVar("V")
 class SealingProducer(confluent_kafka.Producer, Sealing[bytes]):
     """What our producers share: `produce` and `produce_batch` that seal. Made ready by `_seal_with` before the client itself is."""
 
+    _client_produce = confluent_kafka.Producer.produce  # `super()` would be made for every message
+
     def _seal_with(self, sealer: Sealer) -> None:
         self._topics = Topics(sealer)
         self._seal = sealer.seal
@@ -52,15 +54,13 @@ class SealingProducer(confluent_kafka.Producer, Sealing[bytes]):
         envelope: bytes | None = None
         if value is not None:
             way = self._topics[topic]
-            # The common case without another call: it runs for every message.
-            if way.plain and type(value) is bytes:
-                envelope = self._seal(value, destination=way.destination)
-            else:
+            envelope = way.quick(value)  # type: ignore[arg-type]  # gives None for what is no bytes
+            if envelope is None:
                 envelope = self._sealed(way, value, key, headers)
+        # To the client the first of its two names for the report counts, even where it is None.
+        report = on_delivery if callback is None else callback
         try:
-            # To the client the first of its two names for the report counts, even where it is None.
-            report = on_delivery if callback is None else callback
-            super().produce(topic, envelope, key, partition, report, report, timestamp, headers)
+            self._client_produce(topic, envelope, key, partition, report, report, timestamp, headers)
         except KafkaException as error:
             if value is None or error.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE:
                 raise
@@ -69,7 +69,7 @@ class SealingProducer(confluent_kafka.Producer, Sealing[bytes]):
     def produce_batch(
         self,
         topic: str,
-        messages: list[dict[str, Any]],
+        messages: Any,
         partition: int = -1,
         callback: Any = None,
         on_delivery: Any = None,
@@ -95,7 +95,7 @@ class SealingProducer(confluent_kafka.Producer, Sealing[bytes]):
                 if entry is not message and "_error" in entry:
                     message["_error"] = entry["_error"]
 
-    def _sealed_entry(self, way: Topic, message: dict[str, Any]) -> dict[str, Any]:
+    def _sealed_entry(self, way: Topic, message: Any) -> Any:
         if not isinstance(message, dict):
             return message  # the client says what is wrong
         value = message.get("value")
@@ -133,7 +133,7 @@ class Producer(SealingProducer):
         super().__init__(*args, **config)
 
 
-class SerializingProducer(confluent_kafka.SerializingProducer[K, V], SealingProducer):  # pyright: ignore[reportIncompatibleMethodOverride] - produce has key before value here, as in the client
+class SerializingProducer(confluent_kafka.SerializingProducer[K, V], SealingProducer):  # type: ignore[misc]  # pyright: ignore[reportIncompatibleMethodOverride] - produce has key before value here, as in the client
     """`confluent_kafka.SerializingProducer` that seals what its serializers made; here the key can be bound, too.
 
     Args:

@@ -18,6 +18,9 @@ __all__ = ["Receiving"]
 class Receiving(Opening):
     """What our consumers share: the client's own verbs, with opening inside."""
 
+    _client_poll: Any
+    """The client's `poll`, looked up once."""
+
     # -- receiving -------------------------------------------------------------------------------------------------
 
     def poll(self, timeout: float = -1) -> Message | None:
@@ -35,7 +38,7 @@ class Receiving(Opening):
         """
         if not self._troubles and not self._raising:
             begun = time.monotonic()
-            message = super().poll(timeout)
+            message: Message | None = self._client_poll(timeout)
             if message is None or message.error() is not None or self._accept(message):
                 return message
             if timeout >= 0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from confluent_kafka.serialization import (
     Deserializer,
@@ -18,6 +18,7 @@ from postseal.kafka._sealing import Sealing
 
 __all__ = ["OpeningDeserializer", "OpensValues", "SealingSerializer", "SealsValues"]
 
+_KEY: Final = MessageField.KEY  # looked up once: members of an Enum are slow to come by
 R = TypeVar("R")
 """What opening gives: the `Opened`, or an awaitable of it."""
 S = TypeVar("S")
@@ -41,7 +42,7 @@ class _OfValues:
             raise ConfigError(
                 "a message is bound to its topic: call with SerializationContext(topic, MessageField.VALUE, headers)"
             )
-        if ctx.field == MessageField.KEY:
+        if ctx.field == _KEY:
             raise ConfigError(
                 "keys are not sealed: Kafka partitions and compacts by them; use it for values alone"
             )
@@ -119,8 +120,10 @@ class SealingSerializer(SealsValues[bytes], Serializer):
         """
         context, topic = self._place(ctx)
         body = self._inner(obj, context)
+        if body is None:
+            return None
         # The headers last: an inner serializer may have added its own.
-        return None if body is None else self._sealed(topic, body, None, context.headers)
+        return topic.quick(body) or self._sealed(topic, body, None, context.headers)
 
 
 class OpeningDeserializer(OpensValues[Opened], Deserializer):

@@ -53,7 +53,7 @@ class AIOProducer(Sealing[Awaitable[bytes]], client.AIOProducer):
         # A copy: the client puts callbacks of its own into it. What is no dict is for the client to refuse.
         conf = producer_conf.copy() if isinstance(producer_conf, dict) else producer_conf
         super().__init__(conf, *args, **options)
-        self._most = int(conf.get(_MOST, _MOST_DEFAULT))
+        self._most = int(conf.get(_MOST, _MOST_DEFAULT)) - _FRAME
 
     async def produce(
         self,
@@ -82,13 +82,11 @@ class AIOProducer(Sealing[Awaitable[bytes]], client.AIOProducer):
         if value is None:
             return await super().produce(topic, None, key, *args, **kwargs)
         way = self._topics[topic]
-        # The common case without another call: it runs for every message.
-        if way.plain and type(value) is bytes:
-            envelope = await self._seal(value, destination=way.destination)
-        else:
+        envelope = way.quick(value)  # type: ignore[arg-type]  # gives None for what is no bytes
+        if envelope is None:
             envelope = await self._sealed(way, value, key, kwargs.get("headers"))
         report = await super().produce(topic, envelope, key, *args, **kwargs)
-        if len(envelope) + len(wire_bytes(key) or b"") + _FRAME > self._most:
+        if len(envelope) + (len(key) * 4 if key else 0) > self._most:  # a character has up to 4 bytes
             return _explained(report, len(wire_bytes(value) or b""), len(envelope))
         return report
 

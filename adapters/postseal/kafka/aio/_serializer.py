@@ -64,8 +64,10 @@ class AsyncSealingSerializer(_Async, SealsValues[Awaitable[bytes]], Serializer):
         """
         context, topic = self._place(ctx)
         body: bytes | None = await _awaited(self._inner(obj, context))
+        if body is None:
+            return None
         # The headers last: an inner serializer may have added its own.
-        return None if body is None else await self._sealed(topic, body, None, context.headers)
+        return topic.quick(body) or await self._sealed(topic, body, None, context.headers)
 
 
 class AsyncOpeningDeserializer(_Async, OpensValues[Awaitable[Opened]], Deserializer):

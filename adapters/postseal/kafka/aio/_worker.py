@@ -86,6 +86,9 @@ class _Forwarding:
             if message is not None or _over(end):
                 return message
 
+    _client_poll: Any = poll
+    _client_store: Any = store_offsets
+
     def consume(self, num_messages: int = 1, timeout: float = -1) -> list[Message]:
         """Consume in slices, until all are there or the time is over, as the client alone does."""
         end = _end(timeout)
