@@ -6,6 +6,7 @@ What is wrong with an envelope itself (cut, grown, swapped, of another topic, of
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -47,10 +48,8 @@ def hanging_up() -> Iterator[str]:
                 return
             with connection:
                 connection.settimeout(5)
-                try:
+                with contextlib.suppress(OSError):
                     connection.recv(1)
-                except OSError:
-                    pass
 
     thread = threading.Thread(target=serve)
     thread.start()
@@ -206,7 +205,7 @@ class TestArguments:
                 producer.produce(topic, CLEAR, headers=headers)
             assert len(producer) == 0
 
-    @pytest.mark.parametrize("headers", [5, "text", [5], [("tenant",)], [("a", "b", "c")], [(5, b"x")]])
+    @pytest.mark.parametrize("headers", [5, "text", [5], [("tenant",)], [("a", "b", "c")]])
     def test_headers_that_are_none_are_the_clients_own_error_or_a_type_error(
         self, world: World, line: ClientLine, headers: Any
     ) -> None:
