@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import confluent_kafka
 
@@ -63,7 +63,15 @@ class Consumer(OpeningConsumer):
         super().__init__(*self._prepare(sealer, quarantine, args, config), **config)
 
 
-class DeserializingConsumer(confluent_kafka.DeserializingConsumer[K, V], OpeningConsumer):  # type: ignore[misc]  # its poll is typed by K and V
+if TYPE_CHECKING or hasattr(confluent_kafka.DeserializingConsumer, "__class_getitem__"):
+    _Deserializing = confluent_kafka.DeserializingConsumer
+else:  # before 2.16 it is not generic
+
+    class _Deserializing(confluent_kafka.DeserializingConsumer, Generic[K, V]):
+        pass
+
+
+class DeserializingConsumer(_Deserializing[K, V], OpeningConsumer):  # type: ignore[misc]  # its poll is typed by K and V
     """`confluent_kafka.DeserializingConsumer` that opens before its deserializers see anything.
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException
@@ -133,7 +133,15 @@ class Producer(SealingProducer):
         super().__init__(*args, **config)
 
 
-class SerializingProducer(confluent_kafka.SerializingProducer[K, V], SealingProducer):  # type: ignore[misc]  # pyright: ignore[reportIncompatibleMethodOverride] - produce has key before value here, as in the client
+if TYPE_CHECKING or hasattr(confluent_kafka.SerializingProducer, "__class_getitem__"):
+    _Serializing = confluent_kafka.SerializingProducer
+else:  # before 2.16 it is not generic
+
+    class _Serializing(confluent_kafka.SerializingProducer, Generic[K, V]):
+        pass
+
+
+class SerializingProducer(_Serializing[K, V], SealingProducer):  # type: ignore[misc]  # pyright: ignore[reportIncompatibleMethodOverride] - produce has key before value here, as in the client
     """`confluent_kafka.SerializingProducer` that seals what its serializers made; here the key can be bound, too.
 
     Args:
