@@ -17,7 +17,8 @@ A working program, which needs a broker; ``examples/kafka_orders.py`` brings its
         consumer.subscribe(["orders"])
         print(consumer.poll(30).value())
 
-Or keep the clients and wrap the serializers: `SealingSerializer` and `OpeningDeserializer`. See docs/kafka.md.
+Or keep the clients and wrap the serializers: `SealingSerializer` and `OpeningDeserializer`. For asyncio: `postseal.kafka.aio`.
+See docs/kafka.md.
 """
 
 from postseal.core import MissingExtraError

@@ -14,6 +14,7 @@ from postseal.core.policy import Policy
 from postseal.core.signing import KeyRing, Sign
 from postseal.core.wire import (
     ENCRYPT_HEAD,
+    MAX_BODY,
     MESSAGE_ID_SIZE,
     TIME_MAX,
     TIME_MIN,
@@ -27,8 +28,10 @@ from postseal.core.wire import (
     to_be_signed_head,
 )
 
-__all__ = ["UNBOUND", "Outgoing"]
+__all__ = ["LEAST_START", "UNBOUND", "Outgoing"]
 
+LEAST_START: Final = b"\xd1"
+"""The least of the first bytes that an envelope can have; hardly a body begins with it or more."""
 UNBOUND: Final = byte_string(EMPTY)
 """``external_aad`` as an encoded byte string, where nothing is bound."""
 _MIDDLE: Final = Struct(">HH").pack
@@ -99,6 +102,18 @@ class Outgoing:
             self._sign_unbound = key.signer(sender, destination, prefix + UNBOUND)
             self._signed_head = signed_head(key.algorithm, outer)
             self._signature_head = byte_head(key.algorithm.signature_size)
+
+    def quick(self, body: bytes) -> bytes | None:
+        """Seal *body*, with nothing beside it, if a data key is at hand and nothing else has to be looked at; else None."""
+        if (
+            self.plain is not None
+            and type(body) is bytes
+            and body[:1] < LEAST_START
+            and (size := len(body)) <= MAX_BODY
+            and (key := self.plain.cached(size)) is not None
+        ):
+            return (key.writers.get(None) or self.writer(key, None, None))(body, UNBOUND, None)
+        return None
 
     def writer(self, key: SealingKey, content_type: str | None, expires: int | None) -> Write:
         """Make the function that seals messages of *content_type*, with an expiry like *expires* or without, under *key*.
