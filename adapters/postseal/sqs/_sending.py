@@ -1,32 +1,27 @@
-"""Seals what a client sends, between the caller and the serializer; guards what leaves; checks what SQS says it got."""
+"""Seals what a client sends, between the caller and the serializer; guards what leaves; checks what SQS says it got.
+
+All but the sealing itself is here, in two halves, so that the hooks of a client seal between them: `Sender.prepare`, then `Sealer.seal` or
+`Sealer.aseal` of each message, then `Sender.finish`.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from botocore.exceptions import ChecksumError, ParamValidationError
 
 from postseal.core import ConfigError, Sealer, TooLarge
-from postseal.sqs._message import (
-    attributes_size,
-    destination_of,
-    envelope_of,
-    is_fifo,
-    text_md5,
-    text_of,
-    values_of,
-)
+from postseal.core.context import Headers
+from postseal.sqs._dialect import Dialect
+from postseal.sqs._message import Place, Places, attributes_size, envelope_of, text_md5, text_of, values_of
 
-__all__ = ["CONTEXT", "UNTOUCHED", "AsItCame", "Sending", "queue_url_of"]
+__all__ = ["CONTEXT", "UNTOUCHED", "AsItCame", "Sending", "ToSeal", "Unsealed"]
 
 CONTEXT: Final = "postseal"
 """Under this name botocore's request context carries what one event of a call leaves for the next. botocore logs the context at DEBUG, so
 what lies there holds no body and shows nothing in `repr`."""
 
-_BODY_KEY: Final = b'"MessageBody": "'
-"""What stands before a body in a request of the AWS JSON protocol, as `json.dumps` writes it. Inside text the quotes would be escaped."""
 _NOTHING_SENT: Final = "nothing was sent"
 
 
@@ -48,6 +43,30 @@ class AsItCame(str):
     __slots__ = ()
 
 
+class ToSeal(NamedTuple):
+    """One message that is about to be sealed."""
+
+    message: Mapping[str, Any]
+    """As the caller gave it."""
+    text: str
+    """Its body."""
+    clear: bytes
+    already: bool
+    """Whether the caller's body is an envelope."""
+    data: bytes
+    """What the sealer is to get: the clear body, or the envelope that it is."""
+    headers: Headers | None
+    ordering_key: bytes | None
+
+
+class Unsealed(NamedTuple):
+    """One call whose messages are about to be sealed."""
+
+    place: Place
+    messages: list[ToSeal]
+    batch: bool
+
+
 class _Message(NamedTuple):
     """One message about to travel. Sizes are in bytes, with attributes."""
 
@@ -64,101 +83,135 @@ class _Sent:
 
     __slots__ = ("messages",)
 
-    def __init__(self, messages: Iterable[_Message]) -> None:
-        self.messages = tuple(messages)
+    def __init__(self, messages: Sequence[_Message]) -> None:
+        self.messages = messages
 
     def __repr__(self) -> str:
         return f"<{len(self.messages)} sealed>"
 
 
 class Sending:
-    """The handlers of SendMessage and SendMessageBatch.
+    """What the handlers of the two operations that send have in common, for any client.
 
     Args:
-        sealer: Seals.
+        sealer: Makes deduplication ids; knows the policies.
+        dialect: Of the client's service.
         max_bytes: What a message, and a batch, may have in all.
     """
 
-    def __init__(self, sealer: Sealer, *, max_bytes: int) -> None:
+    def __init__(self, sealer: Sealer, dialect: Dialect, *, max_bytes: int) -> None:
         self._sealer = sealer
+        self._dialect = dialect
         self._max_bytes = max_bytes
+        self._places = Places(sealer, dialect.destination_of)
 
     # -- before ----------------------------------------------------------------------------------------------------
 
-    def seal(self, params: dict[str, Any], context: dict[str, Any]) -> None:
-        """Seal the body in the parameters of SendMessage."""
-        destination = self._destination(params, context)
-        if destination is None:
-            return
-        message = self._seal(params, destination, None)
+    def prepare(self, params: Mapping[str, Any], context: dict[str, Any], *, batch: bool) -> Unsealed | None:
+        """Tell what is to be sealed of the parameters of a call; None where nothing is."""
+        if context.get("is_presign_request"):
+            raise ConfigError(
+                "a presigned URL carries no body, so whoever uses it would send clear text: a protected client makes none to send with"
+            )
+        address = self._dialect.address_of(params)
+        if type(address) is AsItCame:
+            context[CONTEXT] = UNTOUCHED
+            return None
+        place = self._places[address]
+        if not place.seals:
+            context[CONTEXT] = UNTOUCHED
+            return None
+        if not batch:
+            return Unsealed(place, [self._read(params, place)], batch=False)
+        entries = params.get(self._dialect.entries)
+        if not isinstance(entries, (list, tuple)) or not all(isinstance(e, Mapping) for e in entries):
+            # botocore would say so, too, and show the bodies.
+            raise ParamValidationError(report=f"{self._dialect.entries} must be a list of dicts")
+        return Unsealed(place, [self._read(entry, place) for entry in entries], batch=True)
+
+    def _read(self, message: Mapping[str, Any], place: Place) -> ToSeal:
+        text = message.get(self._dialect.body)
+        if not isinstance(text, str):
+            # botocore would say so, too, and show the body.
+            raise ParamValidationError(report=f"{self._dialect.body} must be str, not {type(text).__name__}")
+        if self._dialect.check is not None:
+            self._dialect.check(message)
+        try:
+            clear = text.encode()
+        except UnicodeEncodeError:
+            raise ParamValidationError(report=f"{self._dialect.body} holds half of a surrogate pair") from None
+        already = envelope_of(text)
+        headers = values_of(message.get("MessageAttributes"), place.bind) if place.bind else None
+        group = message.get("MessageGroupId") if place.bind_group else None
+        return ToSeal(
+            message,
+            text,
+            clear,
+            already is not None,
+            clear if already is None else already,
+            headers,
+            None if group is None else str(group).encode(),
+        )
+
+    def finish(
+        self,
+        params: dict[str, Any],
+        context: dict[str, Any],
+        unsealed: Unsealed,
+        envelopes: Sequence[bytes],
+    ) -> None:
+        """Put *envelopes* in the places of the bodies. The caller's list and its entries stay as they are.
+
+        Raises:
+            TooLarge: A message, or all together, have more bytes than may be sent.
+            ConfigError: The queue deduplicates by content, and the sealer has no secret to do so.
+        """
+        messages = [
+            self._sealed(to_seal, envelope, unsealed)
+            for to_seal, envelope in zip(unsealed.messages, envelopes, strict=True)
+        ]
+        if unsealed.batch:
+            self._check_batch(messages)
+            params[self._dialect.entries] = [
+                {**to_seal.message, **self._changed(message)}
+                for to_seal, message in zip(unsealed.messages, messages, strict=True)
+            ]
+        else:
+            self._check(messages[0])
+            params.update(self._changed(messages[0]))
+        context[CONTEXT] = _Sent(messages)
+
+    def _sealed(self, to_seal: ToSeal, envelope: bytes, unsealed: Unsealed) -> _Message:
+        message, place = to_seal.message, unsealed.place
+        attributes = message.get("MessageAttributes")
+        beside = attributes_size(attributes) if attributes else 0
+        clear, already = to_seal.clear, to_seal.already
+        text = to_seal.text if already else text_of(envelope)
+        deduplication_id = None
+        # What was sealed before is deduplicated by SQS itself, by its text, which is one and the same.
+        if place.fifo and not already and message.get("MessageDeduplicationId") is None:
+            deduplication_id = self._sealer.deduplication_id(clear, destination=place.destination)
+        return _Message(
+            str(message.get("Id")) if unsealed.batch else None,
+            text,
+            text_md5(clear) if self._dialect.digests else "",
+            len(clear) + beside,
+            len(text) + beside,
+            deduplication_id,
+        )
+
+    def _changed(self, message: _Message) -> dict[str, str]:
+        changed = {self._dialect.body: message.text}
+        if message.deduplication_id is not None:
+            changed["MessageDeduplicationId"] = message.deduplication_id
+        return changed
+
+    def _check(self, message: _Message) -> None:
         if message.sealed_size > self._max_bytes:
             raise TooLarge(
                 f"a message of {message.clear_size:,} bytes has {message.sealed_size:,} bytes once sealed, over the "
                 f"limit of {self._max_bytes:,} bytes (body as base64url and attributes); {_NOTHING_SENT}"
             )
-        params.update(_changed(message))
-        context[CONTEXT] = _Sent((message,))
-
-    def seal_batch(self, params: dict[str, Any], context: dict[str, Any]) -> None:
-        """Seal the bodies in the parameters of SendMessageBatch. The caller's list and its entries stay as they are."""
-        destination = self._destination(params, context)
-        if destination is None:
-            return
-        entries = params.get("Entries")
-        if not isinstance(entries, (list, tuple)) or not all(isinstance(e, Mapping) for e in entries):
-            # botocore would say so, too, and show the bodies.
-            raise ParamValidationError(report="Entries must be a list of dicts")
-        messages = [self._seal(entry, destination, str(entry.get("Id"))) for entry in entries]
-        self._check_batch(messages)
-        params["Entries"] = [
-            {**entry, **_changed(message)} for entry, message in zip(entries, messages, strict=True)
-        ]
-        context[CONTEXT] = _Sent(messages)
-
-    def _destination(self, params: Mapping[str, Any], context: dict[str, Any]) -> str | None:
-        """Return where to, or None where nothing is to be sealed."""
-        if context.get("is_presign_request"):
-            raise ConfigError(
-                "a presigned URL carries no body, so whoever uses it would send clear text: a protected client makes none to send with"
-            )
-        queue_url = queue_url_of(params)
-        if type(queue_url) is AsItCame:
-            context[CONTEXT] = UNTOUCHED
-            return None
-        destination = destination_of(queue_url)
-        if self._sealer.policy_for(destination).mode in ("off", "observe"):
-            context[CONTEXT] = UNTOUCHED
-            return None
-        return destination
-
-    def _seal(self, message: Mapping[str, Any], destination: str, entry: str | None) -> _Message:
-        text = message.get("MessageBody")
-        if not isinstance(text, str):
-            # botocore would say so, too, and show the body.
-            raise ParamValidationError(report=f"MessageBody must be str, not {type(text).__name__}")
-        try:
-            clear = text.encode()
-        except UnicodeEncodeError:
-            raise ParamValidationError(report="MessageBody holds half of a surrogate pair") from None
-        policy = self._sealer.policy_for(destination)
-        attributes = message.get("MessageAttributes")
-        group = message.get("MessageGroupId") if policy.bind_ordering_key else None
-        already = envelope_of(text)
-        envelope = self._sealer.seal(
-            clear if already is None else already,
-            destination=destination,
-            headers=values_of(attributes, policy.bind_headers) if policy.bind_headers else None,
-            ordering_key=None if group is None else str(group).encode(),
-        )
-        beside = attributes_size(attributes)
-        sealed = text_of(envelope) if already is None else text
-        deduplication_id = None
-        # What was sealed before is deduplicated by SQS itself, by its text, which is one and the same.
-        if already is None and is_fifo(destination) and message.get("MessageDeduplicationId") is None:
-            deduplication_id = self._sealer.deduplication_id(clear, destination=destination)
-        return _Message(
-            entry, sealed, text_md5(clear), len(clear) + beside, len(sealed) + beside, deduplication_id
-        )
 
     def _check_batch(self, messages: list[_Message]) -> None:
         """Refuse a batch of which one message, or the sum of all, is over the limit."""
@@ -192,10 +245,7 @@ class Sending:
             return
         if not isinstance(sent, _Sent):
             raise ConfigError(f"this call was not sealed, as it began before protect; {_NOTHING_SENT}")
-        texts = [message.text for message in sent.messages]
-        body = request.get("body") or b""
-        data = body if isinstance(body, bytes) else str(body).encode()
-        if not _are_in_order(texts, data) and not _are_all(texts, data):
+        if not self._dialect.carries([message.text for message in sent.messages], request.get("body")):
             raise ConfigError(
                 f"another event handler of this client changed a body after it was sealed; {_NOTHING_SENT}. Handlers that change "
                 "bodies belong on before-parameter-build, registered with register or register_first"
@@ -203,7 +253,8 @@ class Sending:
 
     # -- after -----------------------------------------------------------------------------------------------------
 
-    def check(self, parsed: dict[str, Any], context: Mapping[str, Any]) -> None:
+    @staticmethod
+    def check(parsed: dict[str, Any], context: Mapping[str, Any]) -> None:
         """Compare the MD5 that SQS answers with what travelled, then put that of the clear body in its place.
 
         Raises:
@@ -220,7 +271,8 @@ class Sending:
             )
         parsed["MD5OfMessageBody"] = message.clear_md5
 
-    def check_batch(self, parsed: dict[str, Any], context: Mapping[str, Any]) -> None:
+    @staticmethod
+    def check_batch(parsed: dict[str, Any], context: Mapping[str, Any]) -> None:
         """Do the same for each entry. One of which SQS got something else is moved to ``Failed``, so that it does not cost the others."""
         sent, successful = context.get(CONTEXT), parsed.get("Successful")
         if not isinstance(sent, _Sent) or not successful:
@@ -246,44 +298,3 @@ class Sending:
         if wrong:
             parsed["Successful"] = right
             parsed["Failed"] = [*parsed.get("Failed", ()), *wrong]
-
-
-def queue_url_of(params: Mapping[str, Any]) -> str:
-    """Return QueueUrl of *params*.
-
-    Raises:
-        ParamValidationError: It is not there or no text; as botocore would say, but that would show all that is beside it.
-    """
-    queue_url = params.get("QueueUrl")
-    if not isinstance(queue_url, str):
-        raise ParamValidationError(report="QueueUrl must be given, as str")
-    return queue_url
-
-
-def _changed(message: _Message) -> dict[str, str]:
-    changed = {"MessageBody": message.text}
-    if message.deduplication_id is not None:
-        changed["MessageDeduplicationId"] = message.deduplication_id
-    return changed
-
-
-def _are_in_order(texts: list[str], data: bytes) -> bool:
-    """Tell whether the bodies in *data*, read as botocore writes JSON, are *texts*: the quick answer."""
-    _, *bodies = data.split(_BODY_KEY)
-    return len(bodies) == len(texts) and all(
-        body.startswith(text.encode() + b'"') for body, text in zip(bodies, texts, strict=True)
-    )
-
-
-def _are_all(texts: list[str], data: bytes) -> bool:
-    """Tell whether all bodies in *data* are among *texts*: the slow answer, for handlers that rearrange, and other ways to write JSON."""
-    try:
-        request = json.loads(data)
-    except ValueError:
-        return False  # a protocol that this adapter does not know
-    if not isinstance(request, dict):
-        return False
-    entries = request.get("Entries", [request])
-    return isinstance(entries, list) and all(
-        isinstance(entry, dict) and entry.get("MessageBody") in texts for entry in entries
-    )
