@@ -190,7 +190,9 @@ class Aiobotocore:
 
     def client(self, service: str = "sqs") -> Any:
         """Make a client, unprotected. It works in this loop only."""
-        return self.run(self._stack.enter_async_context(self._session.create_client(service, **self._options)))
+        return self.run(
+            self._stack.enter_async_context(self._session.create_client(service, **self._options))
+        )
 
     def blocking(self, client: Any) -> Any:
         """Return what calls methods of *client* and waits for them."""

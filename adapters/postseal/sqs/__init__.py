@@ -31,11 +31,20 @@ except ImportError as _error:
 
 from postseal.sqs._hooks import Options, client_of, hooks_for, hooks_of
 from postseal.sqs._message import MAX_BYTES
+from postseal.sqs._records import OpenedRecords, open_message, open_records
 from postseal.sqs._settling import VERDICT_ATTRIBUTE
 
 del _client
 
-__all__ = ["MAX_BYTES", "VERDICT_ATTRIBUTE", "protect", "unprotect"]
+__all__ = [
+    "MAX_BYTES",
+    "VERDICT_ATTRIBUTE",
+    "OpenedRecords",
+    "open_message",
+    "open_records",
+    "protect",
+    "unprotect",
+]
 
 _T = TypeVar("_T")
 

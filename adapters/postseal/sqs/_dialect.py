@@ -125,7 +125,9 @@ def _topic_of(params: Mapping[str, Any]) -> str:
         ConfigError: They go to a phone: it could not open what it gets, and in clear nothing leaves a protected client.
     """
     if params.get("PhoneNumber") is not None:
-        raise ConfigError("a text message to a phone cannot be sealed: a protected client sends none; nothing was sent")
+        raise ConfigError(
+            "a text message to a phone cannot be sealed: a protected client sends none; nothing was sent"
+        )
     topic = params.get("TopicArn")
     target = params.get("TargetArn")
     arn = target if topic is None else topic

@@ -21,6 +21,7 @@ from botocore.client import BaseClient
 from postseal.core import ConfigError, Sealer
 from postseal.sqs._dialect import DIALECTS
 from postseal.sqs._message import destination_of
+from postseal.sqs._opening import aopen_each, aseal_each, open_each, seal_each
 from postseal.sqs._receiving import Receiving
 from postseal.sqs._sending import Sending
 from postseal.sqs._settling import Settling, carry_out, carry_out_async
@@ -133,31 +134,14 @@ class Hooks:
         unsealed = self._sending.prepare(params, context, batch=batch)
         if unsealed is None:
             return
-        destination, seal = unsealed.place.destination, self.sealer.seal
-        envelopes = [
-            seal(one.data, destination=destination, headers=one.headers, ordering_key=one.ordering_key)
-            for one in unsealed.messages
-        ]
+        envelopes = seal_each(unsealed, self.sealer)
         self._sending.finish(params, context, unsealed, envelopes)
 
     def _on_received(self, parsed: dict[str, Any], context: dict[str, Any], **_: Any) -> Any:
         sorting = self._receiving.begin(parsed, context)
         if sorting is None:
             return
-        open_message = self.sealer.open
-        for one in sorting:
-            try:
-                opened = open_message(
-                    one.data,
-                    destination=sorting.destination,
-                    headers=one.headers,
-                    ordering_key=one.ordering_key,
-                    coordinates=one.received,
-                )
-            except Exception as error:  # noqa: BLE001 - sorted by its kind
-                sorting.failed(one, error)
-            else:
-                sorting.opened(one, opened)
+        open_each(sorting, self.sealer)
         steps = self._receiving.finish(parsed, context, sorting)
         carry_out(steps, self._client, self.options.sleep or time.sleep)
 
@@ -169,31 +153,14 @@ class AsyncHooks(Hooks):
         unsealed = self._sending.prepare(params, context, batch=batch)
         if unsealed is None:
             return
-        destination, aseal = unsealed.place.destination, self.sealer.aseal
-        envelopes = [
-            await aseal(one.data, destination=destination, headers=one.headers, ordering_key=one.ordering_key)
-            for one in unsealed.messages
-        ]
+        envelopes = await aseal_each(unsealed, self.sealer)
         self._sending.finish(params, context, unsealed, envelopes)
 
     async def _on_received(self, parsed: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
         sorting = self._receiving.begin(parsed, context)
         if sorting is None:
             return
-        aopen = self.sealer.aopen
-        for one in sorting:
-            try:
-                opened = await aopen(
-                    one.data,
-                    destination=sorting.destination,
-                    headers=one.headers,
-                    ordering_key=one.ordering_key,
-                    coordinates=one.received,
-                )
-            except Exception as error:  # noqa: BLE001 - sorted by its kind
-                sorting.failed(one, error)
-            else:
-                sorting.opened(one, opened)
+        await aopen_each(sorting, self.sealer)
         steps = self._receiving.finish(parsed, context, sorting)
         await carry_out_async(steps, self._client, self.options.sleep or asyncio.sleep)
 

@@ -82,7 +82,9 @@ def topic_destination_of(arn: str) -> str:
     """
     parts = arn.split(":")
     if len(parts) != _TOPIC_PARTS or parts[0] != "arn" or parts[2] != "sns" or not _TOPIC.fullmatch(parts[5]):
-        raise ConfigError("this is not the ARN of an SNS topic, and nothing else is published to by a protected client")
+        raise ConfigError(
+            "this is not the ARN of an SNS topic, and nothing else is published to by a protected client"
+        )
     return f"sns:{parts[5]}"
 
 
@@ -180,9 +182,7 @@ def envelope_of(text: str) -> bytes | None:
     if padding is None or (over and text[-1] not in _LAST[over]):
         return None
     try:
-        envelope = binascii.a2b_base64(
-            text.replace("-", "+").replace("_", "/") + padding, strict_mode=True
-        )
+        envelope = binascii.a2b_base64(text.replace("-", "+").replace("_", "/") + padding, strict_mode=True)
     except ValueError:  # a letter that is none of base64, also one outside ASCII
         return None
     return envelope if looks_sealed(envelope) else None

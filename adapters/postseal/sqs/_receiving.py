@@ -6,7 +6,7 @@ what is to be opened and is told what came of it; then `Receiving.finish` settle
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from postseal.core import ConfigError, Sealer
@@ -72,9 +72,7 @@ class Receiving:
         names = _names(params, "MessageAttributeNames")
         system_names = tuple(name for option in _SYSTEM_NAMES for name in _names(params, option))
         wait = params.get("WaitTimeSeconds")
-        context[CONTEXT] = _Asked(
-            queue_url, place, names, system_names, wait if isinstance(wait, int) else 0
-        )
+        context[CONTEXT] = _Asked(queue_url, place, names, system_names, wait if isinstance(wait, int) else 0)
         # A copy in the quarantine is to have all of them.
         wanted = ("All",) if policy.on_refused == "quarantine" else place.bind
         if wanted and not asks_for_all(names):
@@ -122,7 +120,7 @@ class Receiving:
         if opened:
             return
         if sorting.broken:
-            raise sorting.broken[0]
+            raise sorting.broken[0].error
         if sorting.withheld:
             yield from self._settling.pause(asked.wait)
         elif sorting.refused and place.policy.on_refused == "raise":

@@ -139,7 +139,9 @@ class Sending:
         try:
             clear = text.encode()
         except UnicodeEncodeError:
-            raise ParamValidationError(report=f"{self._dialect.body} holds half of a surrogate pair") from None
+            raise ParamValidationError(
+                report=f"{self._dialect.body} holds half of a surrogate pair"
+            ) from None
         already = envelope_of(text)
         headers = values_of(message.get("MessageAttributes"), place.bind) if place.bind else None
         group = message.get("MessageGroupId") if place.bind_group else None

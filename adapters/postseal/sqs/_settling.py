@@ -83,7 +83,7 @@ class Settling:
         elif policy.on_refused == "quarantine" and policy.quarantine != destination:
             for turned in refused:
                 if not turned.stays and (yield from self._copy(turned, policy)):
-                    going.append(turned.received)  # noqa: PERF401 - no comprehension can wait for an answer
+                    going.append(turned.received)
         return going
 
     def give_back(self, queue_url: str, destination: str, withheld: Sequence[Received]) -> Steps[None]:
@@ -176,7 +176,7 @@ def carry_out(steps: Steps[_T], client: Any, sleep: Callable[[float], object]) -
 
 
 async def carry_out_async(steps: Steps[_T], client: Any, sleep: Callable[[float], object]) -> _T:
-    """Do *steps* like `carry_out`, awaiting calls and pauses. A task that is cancelled leaves undone what is left: nothing is lost by it."""
+    """Do *steps* like `carry_out`, awaiting calls and pauses. A task that is cancelled leaves the rest undone: nothing is lost by it."""
     answer = None
     try:
         while True:
@@ -199,7 +199,11 @@ async def carry_out_async(steps: Steps[_T], client: Any, sleep: Callable[[float]
 
 def _tell_failure(what: str, error: Exception) -> None:
     """Log only the kind of *error*: its text may quote a message."""
-    kind = error.response.get("Error", {}).get("Code") if isinstance(error, ClientError) else type(error).__name__
+    kind = (
+        error.response.get("Error", {}).get("Code")
+        if isinstance(error, ClientError)
+        else type(error).__name__
+    )
     _log.warning("%s failed: %s", what, kind)
 
 

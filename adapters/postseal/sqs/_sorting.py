@@ -4,18 +4,13 @@ What opens them stands outside, with or without ``await``. Each message is sorte
 what is behind it::
 
     for one in sorting:
-        try:
-            opened = sealer.open(one.data, destination=sorting.destination, ...)
-        except Exception as error:
-            sorting.failed(one, error)
-        else:
-            sorting.opened(one, opened)
+        sorting.opened(one, sealer.open(one.data, ...))  # or sorting.failed(one, error)
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
@@ -26,7 +21,7 @@ from postseal.core.wire import decode
 from postseal.sqs._message import Place, envelope_of, text_md5, values_of
 from postseal.sqs._wrapped import Wrapper
 
-__all__ = ["Received", "Sorting", "ToOpen", "Turned"]
+__all__ = ["Broken", "Received", "Sorting", "ToOpen", "Turned"]
 
 _log: Final = logging.getLogger("postseal.sqs")
 
@@ -111,6 +106,13 @@ class Turned(NamedTuple):
     """Whether it is left on its queue whatever the policy says."""
 
 
+class Broken(NamedTuple):
+    """A message that could not be opened, for a reason that no verdict fits."""
+
+    received: Received
+    error: Exception
+
+
 class Sorting:
     """Sorts *messages*, in their order.
 
@@ -124,16 +126,17 @@ class Sorting:
         done: Opened messages.
         refused: Those that are never handed on.
         withheld: Those that have to wait for the key service.
-        broken: What went wrong with those that no verdict fits.
+        broken: Those that something else went wrong with.
+        messages: All of them.
     """
 
-    def __init__(self, messages: Iterable[dict[str, Any]], place: Place, auditor: Auditor) -> None:
+    def __init__(self, messages: Sequence[dict[str, Any]], place: Place, auditor: Auditor) -> None:
         self.destination = place.destination
         self.done: list[dict[str, Any]] = []
         self.refused: list[Turned] = []
         self.withheld: list[Received] = []
-        self.broken: list[Exception] = []
-        self._messages = messages
+        self.broken: list[Broken] = []
+        self.messages = messages
         self._place = place
         self._auditor = auditor
         self._groups: set[str] = set()
@@ -144,14 +147,16 @@ class Sorting:
         # What opens is authentic, letter by letter, whatever MD5 came with it; clear text that is let pass has nothing else.
         checks = place.policy.mode != "enforce"
         plain = not place.bind and not place.bind_group
-        for message in self._messages:
+        for message in self.messages:
             received = Received(message)
             text = received.text
             if (self._groups or self._keys) and self._waits(received):
                 self.withheld.append(received)
                 continue
             if checks and received.damaged:
-                self._refuse(received, Verdict.MALFORMED, "MD5OfBody is not that of the body received", stays=True)
+                self._refuse(
+                    received, Verdict.MALFORMED, "MD5OfBody is not that of the body received", stays=True
+                )
                 continue
             envelope, wrapper = envelope_of(text), None
             if envelope is None and place.wraps and (wrapper := Wrapper.of(text)) is not None:
@@ -160,7 +165,9 @@ class Sorting:
             if plain:
                 yield ToOpen(received, data, None, None, wrapper)
             else:
-                yield ToOpen(received, data, self._headers(message, wrapper), self._ordering_key(received), wrapper)
+                yield ToOpen(
+                    received, data, self._headers(message, wrapper), self._ordering_key(received), wrapper
+                )
 
     def _headers(self, message: Mapping[str, Any], wrapper: Wrapper | None) -> Headers | None:
         bind = self._place.bind
@@ -183,7 +190,11 @@ class Sorting:
         if wrapper is not None:
             if opened.destination != wrapper.destination:
                 # Else anybody could put what was sent to the queue itself into a wrapper of their own making.
-                self._refuse(one.received, Verdict.WRONG_DESTINATION, "it was not sent to the topic that SNS's JSON names")
+                self._refuse(
+                    one.received,
+                    Verdict.WRONG_DESTINATION,
+                    "it was not sent to the topic that SNS's JSON names",
+                )
                 return
             text = wrapper.filled(text)
             body = text.encode("utf-8", "surrogatepass")
@@ -213,7 +224,7 @@ class Sorting:
         else:  # a fault of a key provider or of ours, for which the others must not pay
             # The message stays on its queue. The text of the error may quote anything, so only its kind is logged.
             _log.error("a message at %s could not be opened: %s", self.destination, type(error).__name__)
-            self.broken.append(error)
+            self.broken.append(Broken(received, error))
             self._hold(received)
 
     def _hold(self, received: Received) -> None:
