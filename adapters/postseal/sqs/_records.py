@@ -6,6 +6,7 @@ Source: AWS Lambda Developer Guide, "Using Lambda with Amazon SQS": example even
 from __future__ import annotations
 
 import binascii
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -211,10 +212,10 @@ def _api_attribute(value: Mapping[str, Any]) -> dict[str, Any]:
     if value.get("stringValue") is not None:
         attribute["StringValue"] = value["stringValue"]
     if value.get("binaryValue") is not None:
-        try:
+        with contextlib.suppress(
+            ValueError
+        ):  # then it has none, and where it is bound the message does not open
             attribute["BinaryValue"] = binascii.a2b_base64(value["binaryValue"].encode(), strict_mode=True)
-        except ValueError:
-            pass  # then it has none, and where it is bound the message does not open
     return attribute
 
 
