@@ -17,7 +17,7 @@ def run(sqs: Any, name: str) -> list[Any]:
     for customer in ("north", "south"):
         for step in ("ordered", "paid", "paid", "shipped"):
             sqs.send_message(QueueUrl=url, MessageBody=f"{customer}: {step}", MessageGroupId=customer)
-    own = {"MessageGroupId": "north", "MessageDeduplicationId": "an id of our own"}
+    own = {"MessageGroupId": "north", "MessageDeduplicationId": "id-of-our-own"}
     sqs.send_message(QueueUrl=url, MessageBody="north: sent back", **own)
     sqs.send_message(QueueUrl=url, MessageBody="north: sent back, again", **own)
 
