@@ -37,7 +37,7 @@ def open_each(sorting: Sorting, sealer: Sealer) -> None:
                 destination=destination,
                 headers=one.headers,
                 ordering_key=one.ordering_key,
-                coordinates=one.received,
+                coordinates=one,
             )
         except Exception as error:  # noqa: BLE001 - sorted by its kind
             sorting.failed(one, error)
@@ -55,7 +55,7 @@ async def aopen_each(sorting: Sorting, sealer: Sealer) -> None:
                 destination=destination,
                 headers=one.headers,
                 ordering_key=one.ordering_key,
-                coordinates=one.received,
+                coordinates=one,
             )
         except Exception as error:  # noqa: BLE001 - sorted by its kind
             sorting.failed(one, error)

@@ -69,16 +69,20 @@ class Receiving:
         if policy.mode == "off":
             context[CONTEXT] = UNTOUCHED
             return
-        names = _names(params, "MessageAttributeNames")
-        system_names = tuple(name for option in _SYSTEM_NAMES for name in _names(params, option))
         wait = params.get("WaitTimeSeconds")
-        context[CONTEXT] = _Asked(queue_url, place, names, system_names, wait if isinstance(wait, int) else 0)
+        wait = wait if isinstance(wait, int) else 0
         # A copy in the quarantine is to have all of them.
         wanted = ("All",) if policy.on_refused == "quarantine" else place.bind
+        needed = (_RECEIVE_COUNT, _GROUP) if place.bind_group or place.fifo else (_RECEIVE_COUNT,)
+        names = _names(params, "MessageAttributeNames")
+        system_names: tuple[str, ...] = ()
+        given = [option for option in _SYSTEM_NAMES if params.get(option)]
+        if given:
+            system_names = tuple(name for option in given for name in _names(params, option))
+        context[CONTEXT] = _Asked(queue_url, place, names, system_names, wait)
         if wanted and not asks_for_all(names):
             _add(params, "MessageAttributeNames", wanted)
-        needed = (_RECEIVE_COUNT, _GROUP) if place.bind_group or place.fifo else (_RECEIVE_COUNT,)
-        for option in [option for option in _SYSTEM_NAMES if params.get(option)] or _SYSTEM_NAMES[:1]:
+        for option in given or _SYSTEM_NAMES[:1]:
             if "All" not in _names(params, option):
                 _add(params, option, needed)
 

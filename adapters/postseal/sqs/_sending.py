@@ -7,6 +7,7 @@ All but the sealing itself is here, in two halves, so that the hooks of a client
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
 from botocore.exceptions import ChecksumError, ParamValidationError
@@ -16,7 +17,7 @@ from postseal.core.context import Headers
 from postseal.sqs._dialect import Dialect
 from postseal.sqs._message import Place, Places, attributes_size, envelope_of, text_md5, text_of, values_of
 
-__all__ = ["CONTEXT", "UNTOUCHED", "AsItCame", "Sending", "ToSeal", "Unsealed"]
+__all__ = ["CONTEXT", "UNTOUCHED", "AsItCame", "Outgoing", "Sending", "Unsealed"]
 
 CONTEXT: Final = "postseal"
 """Under this name botocore's request context carries what one event of a call leaves for the next. botocore logs the context at DEBUG, so
@@ -43,39 +44,57 @@ class AsItCame(str):
     __slots__ = ()
 
 
-class ToSeal(NamedTuple):
-    """One message that is about to be sealed."""
+class Outgoing:
+    """One message on its way out. Sizes are in bytes, with attributes. Of many calls it is the most, so it is one plain object.
+
+    Attributes:
+        message: As the caller gave it.
+        entry: Its Id in a batch, else None.
+        clear: The clear body; gone once it is sealed, because what is left is kept where botocore may log it.
+        already: Whether that is an envelope already.
+        data: What the sealer is to get: the clear body, or the envelope that it is.
+        headers: What of its attributes is bound; None where nothing can be.
+        ordering_key: Its group, where that is bound.
+        text: What travels: at first the caller's, then the sealed text.
+        clear_md5: MD5 of the clear body, in hex.
+    """
+
+    __slots__ = (
+        "already",
+        "clear",
+        "clear_md5",
+        "clear_size",
+        "data",
+        "entry",
+        "headers",
+        "message",
+        "ordering_key",
+        "sealed_size",
+        "text",
+    )
 
     message: Mapping[str, Any]
-    """As the caller gave it."""
-    text: str
-    """Its body."""
+    entry: str | None
     clear: bytes
     already: bool
-    """Whether the caller's body is an envelope."""
     data: bytes
-    """What the sealer is to get: the clear body, or the envelope that it is."""
     headers: Headers | None
     ordering_key: bytes | None
+    text: str
+    clear_md5: str
+    clear_size: int
+    sealed_size: int
+
+    def __repr__(self) -> str:
+        return "<outgoing message>"
 
 
 class Unsealed(NamedTuple):
     """One call whose messages are about to be sealed."""
 
     place: Place
-    messages: list[ToSeal]
+    messages: list[Outgoing]
     batch: bool
-
-
-class _Message(NamedTuple):
-    """One message about to travel. Sizes are in bytes, with attributes."""
-
-    entry: str | None
-    text: str
-    clear_md5: str
-    clear_size: int
-    sealed_size: int
-    deduplication_id: str | None
 
 
 class _Sent:
@@ -83,7 +102,7 @@ class _Sent:
 
     __slots__ = ("messages",)
 
-    def __init__(self, messages: Sequence[_Message]) -> None:
+    def __init__(self, messages: Sequence[Outgoing]) -> None:
         self.messages = messages
 
     def __repr__(self) -> str:
@@ -129,31 +148,30 @@ class Sending:
             raise ParamValidationError(report=f"{self._dialect.entries} must be a list of dicts")
         return Unsealed(place, [self._read(entry, place) for entry in entries], batch=True)
 
-    def _read(self, message: Mapping[str, Any], place: Place) -> ToSeal:
+    def _read(self, message: Mapping[str, Any], place: Place) -> Outgoing:
         text = message.get(self._dialect.body)
         if not isinstance(text, str):
             # botocore would say so, too, and show the body.
             raise ParamValidationError(report=f"{self._dialect.body} must be str, not {type(text).__name__}")
         if self._dialect.check is not None:
             self._dialect.check(message)
+        one = Outgoing()
         try:
-            clear = text.encode()
+            one.clear = one.data = text.encode()
         except UnicodeEncodeError:
             raise ParamValidationError(
                 report=f"{self._dialect.body} holds half of a surrogate pair"
             ) from None
-        already = envelope_of(text)
-        headers = values_of(message.get("MessageAttributes"), place.bind) if place.bind else None
+        envelope = envelope_of(text)
+        one.already = envelope is not None
+        if envelope is not None:
+            one.data = envelope
+        one.message = message
+        one.text = text
+        one.headers = values_of(message.get("MessageAttributes"), place.bind) if place.bind else None
         group = message.get("MessageGroupId") if place.bind_group else None
-        return ToSeal(
-            message,
-            text,
-            clear,
-            already is not None,
-            clear if already is None else already,
-            headers,
-            None if group is None else str(group).encode(),
-        )
+        one.ordering_key = None if group is None else str(group).encode()
+        return one
 
     def finish(
         self,
@@ -168,69 +186,55 @@ class Sending:
             TooLarge: A message, or all together, have more bytes than may be sent.
             ConfigError: The queue deduplicates by content, and the sealer has no secret to do so.
         """
-        messages = [
-            self._sealed(to_seal, envelope, unsealed)
-            for to_seal, envelope in zip(unsealed.messages, envelopes, strict=True)
-        ]
-        if unsealed.batch:
-            self._check_batch(messages)
-            params[self._dialect.entries] = [
-                {**to_seal.message, **self._changed(message)}
-                for to_seal, message in zip(unsealed.messages, messages, strict=True)
-            ]
-        else:
-            self._check(messages[0])
-            params.update(self._changed(messages[0]))
+        place, messages, batch = unsealed
+        name, total, entries = self._dialect.body, 0, []
+        for one, envelope in zip(messages, envelopes, strict=True):
+            message, clear = one.message, one.clear
+            attributes = message.get("MessageAttributes")
+            beside = attributes_size(attributes) if attributes else 0
+            if not one.already:
+                one.text = text_of(envelope)
+            one.clear_size, one.sealed_size = len(clear) + beside, len(one.text) + beside
+            total += one.sealed_size
+            if self._dialect.digests:
+                one.clear_md5 = text_md5(clear)
+            changed = {name: one.text}
+            # What was sealed before is deduplicated by SQS itself, by its text, which is one and the same.
+            if place.fifo and not one.already and message.get("MessageDeduplicationId") is None:
+                changed["MessageDeduplicationId"] = self._sealer.deduplication_id(
+                    clear, destination=place.destination
+                )
+            one.clear = one.data = b""
+            one.entry = str(message.get("Id")) if batch else None
+            if batch:
+                entries.append({**message, **changed})
+            else:
+                params.update(changed)
+        if total > self._max_bytes:
+            raise self._too_large(unsealed)
+        if batch:
+            params[self._dialect.entries] = entries
         context[CONTEXT] = _Sent(messages)
 
-    def _sealed(self, to_seal: ToSeal, envelope: bytes, unsealed: Unsealed) -> _Message:
-        message, place = to_seal.message, unsealed.place
-        attributes = message.get("MessageAttributes")
-        beside = attributes_size(attributes) if attributes else 0
-        clear, already = to_seal.clear, to_seal.already
-        text = to_seal.text if already else text_of(envelope)
-        deduplication_id = None
-        # What was sealed before is deduplicated by SQS itself, by its text, which is one and the same.
-        if place.fifo and not already and message.get("MessageDeduplicationId") is None:
-            deduplication_id = self._sealer.deduplication_id(clear, destination=place.destination)
-        return _Message(
-            str(message.get("Id")) if unsealed.batch else None,
-            text,
-            text_md5(clear) if self._dialect.digests else "",
-            len(clear) + beside,
-            len(text) + beside,
-            deduplication_id,
-        )
-
-    def _changed(self, message: _Message) -> dict[str, str]:
-        changed = {self._dialect.body: message.text}
-        if message.deduplication_id is not None:
-            changed["MessageDeduplicationId"] = message.deduplication_id
-        return changed
-
-    def _check(self, message: _Message) -> None:
-        if message.sealed_size > self._max_bytes:
-            raise TooLarge(
-                f"a message of {message.clear_size:,} bytes has {message.sealed_size:,} bytes once sealed, over the "
-                f"limit of {self._max_bytes:,} bytes (body as base64url and attributes); {_NOTHING_SENT}"
+    def _too_large(self, unsealed: Unsealed) -> TooLarge:
+        """Say which message, or which of a batch in the order of its entries, is over the limit."""
+        messages, limit = unsealed.messages, self._max_bytes
+        if not unsealed.batch:
+            (one,) = messages
+            return TooLarge(
+                f"a message of {one.clear_size:,} bytes has {one.sealed_size:,} bytes once sealed, over the "
+                f"limit of {limit:,} bytes (body as base64url and attributes); {_NOTHING_SENT}"
             )
-
-    def _check_batch(self, messages: list[_Message]) -> None:
-        """Refuse a batch of which one message, or the sum of all, is over the limit."""
-        total, late = 0, []
-        for message in messages:
-            total += message.sealed_size
-            if message.sealed_size > self._max_bytes or total > self._max_bytes:
-                late.append(message)
-        if not late:
-            return
-        alone = [message for message in messages if message.sealed_size > self._max_bytes]
+        totals = list(accumulate(one.sealed_size for one in messages))
+        alone = [one for one in messages if one.sealed_size > limit]
+        late = [one for one, total in zip(messages, totals, strict=True) if total > limit]
         which = ", ".join(
-            f"{m.entry!r} ({m.clear_size:,} bytes, {m.sealed_size:,} once sealed)" for m in alone or late
+            f"{one.entry!r} ({one.clear_size:,} bytes, {one.sealed_size:,} once sealed)"
+            for one in alone or late
         )
-        raise TooLarge(
-            f"a batch of {sum(m.clear_size for m in messages):,} bytes has {total:,} bytes once sealed, with the limit at "
-            f"{self._max_bytes:,} bytes (bodies as base64url and attributes); "
+        return TooLarge(
+            f"a batch of {sum(one.clear_size for one in messages):,} bytes has {totals[-1]:,} bytes once sealed, with the limit at "
+            f"{limit:,} bytes (bodies as base64url and attributes); "
             f"{'over it by themselves' if alone else 'not fitting any more'}: {which}; {_NOTHING_SENT}"
         )
 

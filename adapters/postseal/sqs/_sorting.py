@@ -21,7 +21,7 @@ from postseal.core.wire import decode
 from postseal.sqs._message import Place, envelope_of, text_md5, values_of
 from postseal.sqs._wrapped import Wrapper
 
-__all__ = ["Broken", "Received", "Sorting", "ToOpen", "Turned"]
+__all__ = ["Broken", "Received", "Sorting", "Turned"]
 
 _log: Final = logging.getLogger("postseal.sqs")
 
@@ -31,13 +31,24 @@ class Received(Mapping[str, str | int]):
 
     Args:
         message: As of ReceiveMessage. It changes when it is opened.
+
+    Attributes:
+        text: Its body as it came.
+        data: What is to be opened: the envelope that the body is or holds, else the body.
+        headers: What of its attributes is bound; None where nothing can be.
+        ordering_key: Its group, where that is bound.
+        wrapper: SNS's JSON, where the envelope lies in that.
     """
 
-    __slots__ = ("_coordinates", "message", "text")
+    __slots__ = ("_coordinates", "data", "headers", "message", "ordering_key", "text", "wrapper")
 
     def __init__(self, message: dict[str, Any]) -> None:
         self.message = message
         self.text: str = message.get("Body", "")
+        self.data = b""
+        self.headers: Headers | None = None
+        self.ordering_key: bytes | None = None
+        self.wrapper: Wrapper | None = None
         self._coordinates: dict[str, str | int] | None = None
 
     @property
@@ -87,16 +98,6 @@ class Received(Mapping[str, str | int]):
         return len(self.coordinates)
 
 
-class ToOpen(NamedTuple):
-    """One message that is to be opened."""
-
-    received: Received
-    data: bytes
-    headers: Headers | None
-    ordering_key: bytes | None
-    wrapper: Wrapper | None
-
-
 class Turned(NamedTuple):
     """A message that was refused, and why."""
 
@@ -142,58 +143,60 @@ class Sorting:
         self._groups: set[str] = set()
         self._keys: set[bytes] = set()
 
-    def __iter__(self) -> Iterator[ToOpen]:
+    def __iter__(self) -> Iterator[Received]:
         place = self._place
         # What opens is authentic, letter by letter, whatever MD5 came with it; clear text that is let pass has nothing else.
         checks = place.policy.mode != "enforce"
         plain = not place.bind and not place.bind_group
         for message in self.messages:
-            received = Received(message)
-            text = received.text
-            if (self._groups or self._keys) and self._waits(received):
-                self.withheld.append(received)
+            one = Received(message)
+            text = one.text
+            envelope = envelope_of(text)
+            if envelope is None:
+                envelope = self._unwrapped(one) if place.wraps else None
+                envelope = text.encode("utf-8", "surrogatepass") if envelope is None else envelope
+            one.data = envelope
+            if (self._groups or self._keys) and self._waits(one):
+                self.withheld.append(one)
                 continue
-            if checks and received.damaged:
-                self._refuse(
-                    received, Verdict.MALFORMED, "MD5OfBody is not that of the body received", stays=True
-                )
+            if checks and one.damaged:
+                self._refuse(one, Verdict.MALFORMED, "MD5OfBody is not that of the body received", stays=True)
                 continue
-            envelope, wrapper = envelope_of(text), None
-            if envelope is None and place.wraps and (wrapper := Wrapper.of(text)) is not None:
-                envelope = wrapper.envelope
-            data = text.encode("utf-8", "surrogatepass") if envelope is None else envelope
-            if plain:
-                yield ToOpen(received, data, None, None, wrapper)
-            else:
-                yield ToOpen(
-                    received, data, self._headers(message, wrapper), self._ordering_key(received), wrapper
-                )
+            if not plain:
+                one.headers = self._headers(one)
+                one.ordering_key = self._ordering_key(one)
+            yield one
 
-    def _headers(self, message: Mapping[str, Any], wrapper: Wrapper | None) -> Headers | None:
+    @staticmethod
+    def _unwrapped(one: Received) -> bytes | None:
+        one.wrapper = Wrapper.of(one.text)
+        return None if one.wrapper is None else one.wrapper.envelope
+
+    def _headers(self, one: Received) -> Headers | None:
         bind = self._place.bind
         if not bind:
             return None
-        return values_of(message.get("MessageAttributes"), bind) if wrapper is None else wrapper.values(bind)
+        if one.wrapper is not None:
+            return one.wrapper.values(bind)
+        return values_of(one.message.get("MessageAttributes"), bind)
 
     def _ordering_key(self, received: Received) -> bytes | None:
         group = received.group if self._place.bind_group else None
         return None if group is None else group.encode()
 
-    def opened(self, one: ToOpen, opened: Opened) -> None:
+    def opened(self, one: Received, opened: Opened) -> None:
         """Put the clear body in the place of the sealed one."""
-        message, body, wrapper = one.received.message, opened.body, one.wrapper
+        message, body, wrapper = one.message, opened.body, one.wrapper
         try:
             text = body.decode()
         except UnicodeDecodeError:
-            self._refuse(one.received, Verdict.MALFORMED, "the opened body is no text")
+            self._refuse(one, Verdict.MALFORMED, "the opened body is no text")
             return
         if wrapper is not None:
             if opened.destination != wrapper.destination:
                 # Else anybody could put what was sent to the queue itself into a wrapper of their own making.
                 self._refuse(
-                    one.received,
-                    Verdict.WRONG_DESTINATION,
-                    "it was not sent to the topic that SNS's JSON names",
+                    one, Verdict.WRONG_DESTINATION, "it was not sent to the topic that SNS's JSON names"
                 )
                 return
             text = wrapper.filled(text)
@@ -203,20 +206,19 @@ class Sorting:
             message["MD5OfBody"] = text_md5(body)
         self.done.append(message)
 
-    def failed(self, one: ToOpen, error: Exception) -> None:
+    def failed(self, one: Received, error: Exception) -> None:
         """Note why *one* did not open.
 
         Raises:
             ConfigError: If that is what *error* is.
         """
-        received = one.received
         if isinstance(error, Refused):
             # What was damaged on its way here may be whole where it lies; and who only observes wants nothing done to the queue.
-            stays = received.damaged or self._place.policy.mode == "observe"
-            self.refused.append(Turned(received, error, stays))
+            stays = one.damaged or self._place.policy.mode == "observe"
+            self.refused.append(Turned(one, error, stays))
         elif isinstance(error, KeyUnavailable):
-            self.withheld.append(received)
-            self._hold(received)
+            self.withheld.append(one)
+            self._hold(one)
             if (key := _wrapped_key(one.data)) is not None:
                 self._keys.add(key)
         elif isinstance(error, ConfigError):
@@ -224,8 +226,8 @@ class Sorting:
         else:  # a fault of a key provider or of ours, for which the others must not pay
             # The message stays on its queue. The text of the error may quote anything, so only its kind is logged.
             _log.error("a message at %s could not be opened: %s", self.destination, type(error).__name__)
-            self.broken.append(Broken(received, error))
-            self._hold(received)
+            self.broken.append(Broken(one, error))
+            self._hold(one)
 
     def _hold(self, received: Received) -> None:
         """Keep the order: what is behind *received* in its group has to wait with it."""
@@ -236,13 +238,7 @@ class Sorting:
         """Tell whether it is behind one of its group that waits, or of a key that the service was just asked for in vain."""
         if received.group in self._groups:
             return True
-        return bool(self._keys) and _wrapped_key(self._envelope(received.text)) in self._keys
-
-    def _envelope(self, text: str) -> bytes:
-        envelope = envelope_of(text)
-        if envelope is None and self._place.wraps and (wrapper := Wrapper.of(text)) is not None:
-            envelope = wrapper.envelope
-        return envelope or b""
+        return bool(self._keys) and _wrapped_key(received.data) in self._keys
 
     def _refuse(self, received: Received, verdict: Verdict, detail: str, *, stays: bool = False) -> None:
         """Refuse, and tell of, a message that the sealer has nothing against."""
