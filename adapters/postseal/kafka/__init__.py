@@ -31,6 +31,7 @@ except ImportError as missing:
 from postseal.kafka._consumer import Consumer, DeserializingConsumer
 from postseal.kafka._errors import MessageTooLarge, RefusedMessage
 from postseal.kafka._producer import Producer, SerializingProducer
+from postseal.kafka._records import open_records
 from postseal.kafka._serializer import OpeningDeserializer, SealingSerializer
 
 __all__ = [
@@ -42,4 +43,5 @@ __all__ = [
     "RefusedMessage",
     "SealingSerializer",
     "SerializingProducer",
+    "open_records",
 ]
