@@ -41,8 +41,9 @@ MAX_CREW: Final = 32
 """Threads that ask the key service for tasks, at most. Beyond, calls wait their turn; a boto3 client has 10 connections."""
 
 Clock = Callable[[], float]
-Write = Callable[[bytes, bytes, int | None], bytes]
-"""Seals a body, with its ``external_aad`` as an encoded byte string, and an expiry in seconds since the epoch."""
+Write = Callable[[bytes, bytes, int | None, bool], bytes]
+"""Seals a body, with its ``external_aad`` as an encoded byte string, an expiry in seconds since the epoch, and whether it was counted.
+What was not takes a permit, or returns no bytes where there is none."""
 _T = TypeVar("_T")
 _E = TypeVar("_E", bound=Exception)
 
@@ -119,12 +120,14 @@ class OpeningLimits(Value):
 class SealingKey:
     """A data key that seals: its cipher, and itself wrapped. Its bytes are not kept."""
 
-    __slots__ = ("context", "expires", "expiring_writers", "key", "recipients", "writers")
+    __slots__ = ("context", "expires", "expiring_writers", "key", "permits", "recipients", "writers")
 
     def __init__(self, key: MessageKey, recipients: tuple[Recipient, ...], context: KeyContext) -> None:
         self.key = key
         self.expires = 0.0
         """On the monotonic clock: until then it seals more than the message it was made for."""
+        self.permits: list[None] = []
+        """One for each small message that was counted ahead. Whoever takes one off may seal such a message, before *expires*."""
         self.recipients = recipients
         self.context = context
         self.writers: dict[str | None, Write] = {}
@@ -292,8 +295,8 @@ class SealingKeys:
     """The data key with which one policy seals to one destination now.
 
     A lock around the count would cost each message more than counting it. So small messages are counted many at once, ahead of time, and
-    each then takes a *permit*: one element off a list, which is one step, so that no two threads get the same. A small message has at
-    most ``max_bytes // max_messages`` bytes and counts as that many; larger ones are counted one by one.
+    each then takes a *permit*: an element off a list, which is one step, so that no two threads get the same. A small message has at most
+    ``max_bytes // max_messages`` bytes and counts as that many; larger ones are counted one by one.
 
     Args:
         provider: Makes data keys.
@@ -314,8 +317,10 @@ class SealingKeys:
         self._context = context
         self._limits = limits
         self._clock = clock
-        self._small = int(limits.max_bytes // limits.max_messages) or 1
-        self._key: SealingKey | None = None
+        self.small = int(limits.max_bytes // limits.max_messages) or 1
+        """Bytes of the largest message for which a permit is enough."""
+        self.key: SealingKey | None = None
+        """The current data key, whether or not it has ended. Sealing with it needs a permit, or `cached`."""
         self.begin_again()
         begin_again_in_child(self)
 
@@ -328,38 +333,39 @@ class SealingKeys:
 
     def cached(self, size: int) -> SealingKey | None:
         """Return the current data key and count one message of *size* bytes against it, or None where it has ended."""
-        if size <= self._small:
-            permits = self._permits
+        key = self.key
+        if key is not None and size <= self.small:
             try:
-                key = permits.pop()
+                key.permits.pop()
             except IndexError:
                 return self._counted(size)
             if self._clock() < key.expires:
                 return key
-            permits.append(key)  # nothing was sealed; and the key may yet go on, stale
+            key.permits.append(None)  # nothing was sealed; and the key may yet go on, stale
         return self._counted(size)
 
     def _counted(self, size: int) -> SealingKey | None:
         """Do what `cached` does under the lock, and count small messages ahead."""
         with self._lock:
-            key = self._key
-            if key is None or self._clock() >= key.expires or not self._count(size):
+            key = self.key
+            if key is None or self._clock() >= key.expires or not self._count(key, size):
                 return None
-            if size <= self._small:
-                ahead = int(min(PERMITS, self._messages_left, self._bytes_left // self._small))
+            if size <= self.small:
+                ahead = int(min(PERMITS, self._messages_left, self._bytes_left // self.small))
                 self._messages_left -= ahead
-                self._bytes_left -= ahead * self._small
-                self._permits.extend([key] * ahead)
+                self._bytes_left -= ahead * self.small
+                key.permits.extend([None] * ahead)
             return key
 
-    def _count(self, size: int) -> bool:
-        """Count one message of *size* bytes if so much is left. Under the lock."""
-        size = max(size, self._small)
+    def _count(self, key: SealingKey, size: int) -> bool:
+        """Count one message of *size* bytes against *key*, the current one, if so much is left. Under the lock."""
+        size = max(size, self.small)
         if self._messages_left <= 0 or self._bytes_left < size:
             with suppress(IndexError):  # what was counted ahead and not yet used is left, too
-                while self._permits.pop():
+                while True:
+                    key.permits.pop()
                     self._messages_left += 1
-                    self._bytes_left += self._small
+                    self._bytes_left += self.small
         if self._messages_left <= 0 or self._bytes_left < size:
             return False
         self._messages_left -= 1
@@ -398,7 +404,7 @@ class SealingKeys:
 
     def current(self, commitment: bytes) -> MessageKey | None:
         """Return the data key that seals now if it is the one of that commitment; counts nothing."""
-        key = self._key
+        key = self.key
         return key.key if key is not None and key.key.commitment == commitment else None
 
     def drop(self) -> None:
@@ -408,11 +414,9 @@ class SealingKeys:
             self._forget()
 
     def _forget(self) -> None:
-        if self._key is not None:
-            self._key.expires = 0.0  # a thread may hold one of its permits
-        self._key = None
-        self._permits: list[SealingKey] = []
-        """Each permits one small message, with the data key that it is. The next data key has a list of its own."""
+        if self.key is not None:
+            self.key.expires = 0.0  # a thread may be about to take one of its permits
+        self.key = None
         self._messages_left = 0
         self._bytes_left = 0
         self._fresh_until = 0.0
@@ -449,23 +453,23 @@ class SealingKeys:
         with self._lock:
             if era == self._era:
                 self._forget()
-                self._key = key
+                self.key = key
                 self._messages_left = self._limits.max_messages - 1
-                self._bytes_left = self._limits.max_bytes - max(size, self._small)
+                self._bytes_left = self._limits.max_bytes - max(size, self.small)
                 self._fresh_until = key.expires = self._clock() + self._limits.max_age
         return key
 
     def _go_on_stale(self, size: int) -> SealingKey | None:
         with self._lock:
-            if self._key is None or not self._count(size):
+            if (key := self.key) is None or not self._count(key, size):
                 return None
             now = self._clock()
             last = self._fresh_until + self._limits.max_stale
             if now >= last:
                 self._forget()
                 return None
-            self._key.expires = min(now + RETRY_AFTER, last)
-            return self._key
+            key.expires = min(now + RETRY_AFTER, last)
+            return key
 
 
 def _message_key(made: NewDataKey) -> MessageKey:

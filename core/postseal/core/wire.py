@@ -10,7 +10,7 @@ import re
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
-from itertools import chain, pairwise
+from itertools import pairwise
 from typing import Final, NamedTuple, NoReturn
 
 from postseal.core.context import byte_string, head, integer, is_plain, text
@@ -123,11 +123,8 @@ class Header(NamedTuple):
     def encode(self) -> bytes:
         """Encode the content of the protected byte string."""
         template = Template(self)
-        holes = [self.nonce or b"", self.seconds, self.message_id, self.millis]
-        if self.expires is not None:
-            holes.insert(1, self.expires)
-        *parts, last = template.fixed
-        filled = template.pack(*chain.from_iterable(zip(parts, holes, strict=True)), last)
+        times, rest = template.stamp(self.seconds, self.millis, self.expires)
+        filled = template.pack(template.first, self.nonce or b"", times, self.message_id, rest)
         start, stop = byte_span(filled, template.begin)
         return filled[start:stop]
 
@@ -172,15 +169,14 @@ class Template:
     it together a second time.
 
     Attributes:
-        pack: Puts `fixed` parts and holes together, in turn: a part, the nonce, a part, the expiry (if there is one), a part, the
-            seconds, a part, the message id, a part, the milliseconds, a part. Returns ``Enc_structure``, with the *external* that the
-            template was made with as an encoded byte string.
-        fixed: What stands before, between and behind the holes.
+        pack: Puts together `first`, the nonce, the first part of a `stamp`, the message id and the second part of the stamp. Returns
+            ``Enc_structure``, with the *external* that the template was made with as an encoded byte string.
+        first: What stands before the nonce.
         begin: Where in that the protected byte string begins, with its own head.
         end: Where it ends.
     """
 
-    __slots__ = ("begin", "end", "fixed", "pack")
+    __slots__ = ("_last", "_pack_last", "_pack_times", "_times", "begin", "end", "first", "pack")
 
     def __init__(self, header: Header, external: bytes = b"") -> None:
         fixed, holes = _fixed_parts(header), _holes(header)
@@ -188,8 +184,22 @@ class Template:
         before = _ENC_STRUCTURE + head(_BYTES, inside)
         self.begin = len(_ENC_STRUCTURE)
         self.end = len(before) + inside
-        self.fixed = (before + fixed[0], *fixed[1:-1], fixed[-1] + external)
-        self.pack: Callable[..., bytes] = _layout(self.fixed, holes).pack
+        self.first = before + fixed[0]
+        self._times, self._last = fixed[1:-2], (fixed[-2], fixed[-1] + external)
+        times, last = _layout(self._times, [*holes[1:-3], ""]), _layout(self._last, holes[-2:])
+        self._pack_times, self._pack_last = times.pack, last.pack
+        self.pack: Callable[..., bytes] = struct.Struct(
+            f">{len(self.first)}s{holes[0]}{times.size}s{MESSAGE_ID_SIZE}s{last.size}s"
+        ).pack
+
+    def stamp(self, seconds: int, millis: int, expires: int | None) -> tuple[bytes, bytes]:
+        """Encode what stands between nonce and message id, and what stands behind: the same for all messages of a moment."""
+        first, *others = self._times
+        if expires is None:
+            times = self._pack_times(first, seconds, *others)
+        else:
+            times = self._pack_times(first, expires, others[0], seconds, others[1])
+        return times, self._pack_last(self._last[0], millis, self._last[1])
 
 
 class Skeleton:
