@@ -207,10 +207,11 @@ class Outgoing:
 
     @staticmethod
     def _stamp(template: Template, now: int, expires: int | None) -> tuple[int, int, bytes, bytes]:
-        """Return from when until when a stamp is true, in nanoseconds since the epoch, and the stamp: the same for all messages of a millisecond."""
+        """Return from when until when a stamp is true, in nanoseconds since the epoch, and both parts of the stamp."""
         seconds, millis = _moment(now)
-        since = now - now % _MILLISECOND
-        return since, since + _MILLISECOND, *template.stamp(seconds, millis, expires)
+        since = (seconds * 1000 + millis) * _MILLISECOND
+        times, rest = template.stamp(seconds, millis, expires)
+        return since, since + _MILLISECOND, times, rest
 
     def _header(
         self,
@@ -252,12 +253,13 @@ def _moment(now: int) -> tuple[int, int]:
     Raises:
         ConfigError: The clock is so wrong that no header can carry its time, and nobody could open the message.
     """
-    seconds, rest = divmod(now, 1_000_000_000)
+    moment = now // _MILLISECOND
+    seconds = moment // 1000
     if not TIME_MIN <= seconds <= TIME_MAX:
         raise ConfigError(
             "the clock of this machine is before 1970-01-02 or after 2106-02-07: nothing was sealed"
         )
-    return seconds, rest // _MILLISECOND
+    return seconds, moment % 1000
 
 
 def _signs_not(message: bytes) -> bytes:

@@ -176,7 +176,19 @@ class Template:
         end: Where it ends.
     """
 
-    __slots__ = ("_last", "_pack_last", "_pack_times", "_times", "begin", "end", "first", "pack")
+    __slots__ = (
+        "_claims",
+        "_cti",
+        "_iat",
+        "_last",
+        "_pack_rest",
+        "_pack_times",
+        "_postseal",
+        "begin",
+        "end",
+        "first",
+        "pack",
+    )
 
     def __init__(self, header: Header, external: bytes = b"") -> None:
         fixed, holes = _fixed_parts(header), _holes(header)
@@ -185,21 +197,23 @@ class Template:
         self.begin = len(_ENC_STRUCTURE)
         self.end = len(before) + inside
         self.first = before + fixed[0]
-        self._times, self._last = fixed[1:-2], (fixed[-2], fixed[-1] + external)
-        times, last = _layout(self._times, [*holes[1:-3], ""]), _layout(self._last, holes[-2:])
-        self._pack_times, self._pack_last = times.pack, last.pack
+        self._claims, *iat, self._cti, self._postseal, last = fixed[1:]
+        self._iat = b"".join(iat)
+        self._last = last + external
+        times = _layout(fixed[1:-2], [*holes[1:-3], ""])
+        rest = _layout((self._postseal, self._last), holes[-2:])
+        self._pack_times, self._pack_rest = times.pack, rest.pack
         self.pack: Callable[..., bytes] = struct.Struct(
-            f">{len(self.first)}s{holes[0]}{times.size}s{MESSAGE_ID_SIZE}s{last.size}s"
+            f">{len(self.first)}s{holes[0]}{times.size}s{MESSAGE_ID_SIZE}s{rest.size}s"
         ).pack
 
     def stamp(self, seconds: int, millis: int, expires: int | None) -> tuple[bytes, bytes]:
         """Encode what stands between nonce and message id, and what stands behind: the same for all messages of a moment."""
-        first, *others = self._times
         if expires is None:
-            times = self._pack_times(first, seconds, *others)
+            times = self._pack_times(self._claims, seconds, self._cti)
         else:
-            times = self._pack_times(first, expires, others[0], seconds, others[1])
-        return times, self._pack_last(self._last[0], millis, self._last[1])
+            times = self._pack_times(self._claims, expires, self._iat, seconds, self._cti)
+        return times, self._pack_rest(self._postseal, millis, self._last)
 
 
 class Skeleton:
