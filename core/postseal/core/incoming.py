@@ -20,7 +20,7 @@ from postseal.core.learnt import (
     short_way,
     wrong_signature,
 )
-from postseal.core.opened import Facts, Opened, Verified, parts_of
+from postseal.core.opened import Facts, Opened, Verified, varying_of
 from postseal.core.outgoing import UNBOUND
 from postseal.core.policy import Policies, Policy
 from postseal.core.signing import KeyRing, Origin, SigningKey
@@ -29,6 +29,7 @@ from postseal.core.wire import (
     Header,
     Protection,
     Recipient,
+    Skeleton,
     decode,
     to_be_signed_head,
 )
@@ -202,7 +203,7 @@ class Incoming:
 
     def verified(self, examined: Examined) -> Verified:
         """Return what a signed message says of itself, without opening it."""
-        return Verified(_facts(examined), parts_of(examined.envelope.header))
+        return Verified(_facts(examined), varying_of(examined.envelope.header))
 
     def clear(self, examined: Examined) -> Opened:
         """Return the body of an integrity envelope."""
@@ -232,8 +233,10 @@ class Incoming:
             ends = None if signer.retired_until is None else int(signer.retired_until.timestamp() * 1e9)
             signed = Signed(envelope.outer, signer, ends)
         hint = envelope.recipients_bytes[-HINT_SIZE:]
+        skeleton = Skeleton(envelope.header)
         self.learnt[hint] = short_way(
             envelope,
+            skeleton,
             key,
             _facts(examined),
             signed,
@@ -242,13 +245,13 @@ class Incoming:
             always_timed=self._oldest is not None,
             clock=self._clock,
             monotonic=self._monotonic,
-            shapes=self._shapes_of(envelope),
+            shapes=self._shapes_of(envelope, skeleton),
             other=self.learnt.get(hint),
         )
 
-    def _shapes_of(self, envelope: Envelope) -> dict[int, Shape]:
+    def _shapes_of(self, envelope: Envelope, skeleton: Skeleton) -> dict[int, Shape]:
         outer = None if envelope.outer is None else (envelope.outer.algorithm, envelope.outer.protected)
-        sizes = outer, len(envelope.protected), len(envelope.recipients_bytes)
+        sizes = outer, skeleton.whole, len(envelope.recipients_bytes)
         if len(self._shapes) >= _MAX_SIZES:
             self._shapes.clear()
         return self._shapes.setdefault(sizes, {})
@@ -270,7 +273,7 @@ def _facts(examined: Examined) -> Facts:
 
 
 def _opened(examined: Examined, body: bytes) -> Opened:
-    return Opened(body, _facts(examined), parts_of(examined.envelope.header))
+    return Opened(body, _facts(examined), varying_of(examined.envelope.header))
 
 
 def _key_of(envelope: Envelope) -> tuple[str, bytes, tuple[Recipient, ...], bytes]:

@@ -13,6 +13,7 @@ Source: SPEC.md 8; bench/core.py shows what it saves.
 from __future__ import annotations
 
 from collections.abc import Callable
+from struct import Struct
 from typing import Any, Final, NamedTuple, NoReturn, TypeAlias
 
 from postseal.core.context import byte_head
@@ -44,8 +45,6 @@ messages of one data key. A hint and no more: what is found is compared with the
 
 _VIEW_FROM: Final = 4096
 """Bytes of an envelope from which a view of its ciphertext is cheaper than a copy."""
-_PARTS: Final = slice(None, None, 2)
-"""Of what `Skeleton.split` returns, the parts between the holes."""
 _MAX_SHAPES: Final = 4096
 """Lengths of envelopes whose shapes are remembered: about 1 MB."""
 _MAX_KINDS: Final = 4
@@ -71,28 +70,25 @@ class Signed(NamedTuple):
 class Shape(NamedTuple):
     """Where everything is in an envelope: that follows from its length alone, once the rest is known."""
 
+    split: Callable[[bytes], tuple[Any, ...]]
+    """Takes the envelope apart: the holes of its header, the ciphertext, what stands between that and the signature, the signature. Of
+    a long envelope it leaves the ciphertext where it is, and says that it is empty."""
+    join: Callable[..., bytes]
+    """Puts together what stands before the ciphertext: `begins`, the parts of the header and its holes in turn, `head`."""
     begins: bytes
     """What stands before the encrypting envelope; empty where nothing is signed."""
-    start: int
-    """Of the encrypting envelope."""
-    protected: int
-    """Of its protected byte string, which ends a byte before *at*."""
-    at: int
-    """Of the ciphertext's head."""
     head: bytes
     """The ciphertext's head."""
-    begin: int
-    """Of the ciphertext."""
-    end: int
-    """Of the ciphertext."""
-    stop: int
-    """Behind the encrypting envelope."""
-    signature: int
-    """Where the signature begins, behind its head; the end of the envelope where nothing is signed."""
+    protected: slice
+    """The encrypting envelope's protected byte string, with its head."""
+    ciphertext: slice
+    payload: slice
+    """The encrypting envelope with its head; nobody's business where nothing is signed."""
 
 
 def short_way(  # noqa: C901, PLR0915 - see above
     envelope: Envelope,
+    skeleton: Skeleton,
     key: OpenedKey,
     facts: Facts,
     signed: Signed | None,
@@ -109,6 +105,7 @@ def short_way(  # noqa: C901, PLR0915 - see above
 
     Args:
         envelope: It went the whole way.
+        skeleton: Of its header.
         key: Its data key; the way ends when the key's age does.
         facts: What the messages have in common, to hand out.
         signed: What privacy adds.
@@ -124,9 +121,9 @@ def short_way(  # noqa: C901, PLR0915 - see above
         The short way. It raises `Refused`: *forged*, *stale* or *future*, which is what can be wrong in the holes.
     """
     header, recipients = envelope.header, envelope.recipients_bytes
-    skeleton = Skeleton(header)
-    split, fixed, size_of_head = skeleton.split, skeleton.fixed, skeleton.size
-    expiring, bound, decrypt = skeleton.expires, header.bound, key.key.decrypt
+    (first, second, *exp, third, fourth, last), expiring = skeleton.fixed, skeleton.expires
+    before_iat = exp[0] if exp else b""
+    bound, decrypt = header.bound, key.key.decrypt
     timed = always_timed or expiring
     not_future = 0
     before, signature_size, tail = b"", 0, recipients
@@ -145,7 +142,6 @@ def short_way(  # noqa: C901, PLR0915 - see above
         verify_unbound = signer.verifier(header.sender, header.destination, prefix + UNBOUND)
         if isinstance(signer, HmacKey):
             begin_mac = signer.begun(header.sender, header.destination, prefix + UNBOUND).copy
-    len_before = len(before)
     if other is not None and getattr(other, "kinds", 1) >= _MAX_KINDS:
         other = None
 
@@ -153,52 +149,68 @@ def short_way(  # noqa: C901, PLR0915 - see above
         nonlocal not_future
         length = len(data)
         shape = shapes.get(length) or _learn_shape(
-            shapes, length, before, size_of_head, len(recipients), signature_size
+            shapes, length, before, skeleton, len(recipients), signature_size
         )
         if shape is None:
             return None
-        begins, start, protected, at, head, begin, end, stop, signature = shape
-        if before and not data.startswith(begins):
-            return None
-        parts = split(data, start)
-        if parts[_PARTS] != fixed:
+        split, join, begins, head, protected, where, inner = shape
+        if expiring:
+            nonce, expires, seconds, message_id, millis, ciphertext, behind, signature = split(data)
+            start = join(
+                begins,
+                first,
+                nonce,
+                second,
+                expires,
+                before_iat,
+                seconds,
+                third,
+                message_id,
+                fourth,
+                millis,
+                last,
+                head,
+            )
+        else:
+            nonce, seconds, message_id, millis, ciphertext, behind, signature = split(data)
+            expires = None
+            start = join(begins, first, nonce, second, seconds, third, message_id, fourth, millis, last, head)
+        if not data.startswith(start):
             return None if other is None else other(data, beside)
-        seconds, millis = parts[-6], parts[-2]
-        if seconds < TIME_MIN or millis > 999 or (expiring and parts[3] < TIME_MIN):  # noqa: PLR2004 - SPEC.md 4
+        if seconds < TIME_MIN or millis > 999 or (expiring and expires < TIME_MIN):  # noqa: PLR2004 - SPEC.md 4
             return None  # malformed, whatever else is wrong
         ticks = monotonic()
-        if ticks >= key.expires or data[at:begin] != head or data[end:signature] != tail:
+        if ticks >= key.expires or behind != tail:
             return None
         bytes_beside = external(beside, bound) if bound or beside is not None else UNBOUND
         if before:
             if ends and clock() >= ends:
                 return None
-            payload = data[len_before:stop]
+            payload = data[inner]
             try:
                 if bytes_beside is not UNBOUND:
-                    verify(bytes_beside + payload, data[signature:])
+                    verify(bytes_beside + payload, signature)
                 elif begin_mac is not None:
                     mac = begin_mac()
                     mac.update(payload)
-                    mac.verify(data[signature:])
+                    mac.verify(signature)
                 else:
-                    verify_unbound(payload, data[signature:])
+                    verify_unbound(payload, signature)
             except InvalidSignature:
                 wrong_signature()
         if timed or seconds >= not_future:
             # The clock is read once in a while, not for each message.
-            not_future = check_time(seconds * 1000 + millis, parts[3] if expiring else None)
-        aad = b"\x83\x67Encrypt" + data[protected : at - 1] + bytes_beside
-        ciphertext = data[begin:end] if length < _VIEW_FROM else memoryview(data)[begin:end]
+            not_future = check_time(seconds * 1000 + millis, expires)
+        aad = b"\x83\x67Encrypt" + data[protected] + bytes_beside
         try:
-            body = decrypt(parts[1], ciphertext, aad)
+            body = decrypt(nonce, ciphertext or memoryview(data)[where], aad)
         except InvalidTag:
             forged()
         key.used = ticks
         opened = _new(Opened)  # without __init__, which would cost as much again
         opened.body = body
         opened._facts = facts  # noqa: SLF001 - of our own making
-        opened._parts = parts  # noqa: SLF001
+        opened._varying = seconds, millis, message_id, expires  # noqa: SLF001
         return opened
 
     open_like.kinds = 1 if other is None else getattr(other, "kinds", 1) + 1  # type: ignore[attr-defined] # how long the chain is
@@ -209,28 +221,35 @@ def _learn_shape(  # noqa: PLR0917 - six sizes
     shapes: dict[int, Shape],
     length: int,
     before: bytes,
-    size_of_head: int,
+    skeleton: Skeleton,
     recipients: int,
     signature_size: int,
 ) -> Shape | None:
     """Find where everything is in an envelope of *length* bytes, and remember it; None where there can be none of that length."""
-    signature = length - signature_size
-    stop = signature - 2 if before else length
-    begins = b""
+    begins, behind = b"", recipients
     if before:
-        payload_head = _head_in(stop - len(before))
+        behind += len(byte_head(signature_size))
+        payload_head = _head_in(length - len(before) - signature_size - behind + recipients)
         if payload_head is None:
             return None
         begins = before + payload_head
-    at = len(begins) + size_of_head
-    end = stop - recipients
+    at = len(begins) + skeleton.size
+    end = length - signature_size - behind
     head = _head_in(end - at)
-    if head is None or not TAG_SIZE <= end - at - len(head) <= MAX_BODY + TAG_SIZE:
+    if head is None or not TAG_SIZE <= (size := end - at - len(head)) <= MAX_BODY + TAG_SIZE:
         return None
+    begin = end - size
+    ciphertext = f"{size}s" if length < _VIEW_FROM else f"0s{size}x"
     if len(shapes) >= _MAX_SHAPES:
         shapes.clear()
     shape = shapes[length] = Shape(
-        begins, len(begins), len(begins) + len(ENCRYPT_HEAD), at, head, at + len(head), end, stop, signature
+        Struct(f">{len(begins)}x{skeleton.holes}{len(head)}x{ciphertext}{behind}s{signature_size}s").unpack,
+        Struct(f">{len(begins)}s{skeleton.whole}{len(head)}s").pack,
+        begins,
+        head,
+        slice(len(begins) + len(ENCRYPT_HEAD), at - 1),
+        slice(begin, end),
+        slice(len(before), end + recipients),
     )
     return shape
 

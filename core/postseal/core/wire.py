@@ -225,11 +225,12 @@ class Skeleton:
         size: Bytes of the whole.
         expires: Whether it has a hole for an expiry.
         fixed: What stands before, between and behind the holes.
-        split: Splits bytes into `fixed` parts and holes, in turn: a part, the nonce, a part, the expiry (if it has one), a part, the
-            seconds, a part, the message id, a part, the milliseconds, a part. Raises `struct.error` where there are too few.
+        holes: The layout of the holes alone, as `struct` names it: the nonce, the expiry (if there is one), the seconds, the message id,
+            the milliseconds; what is `fixed` is skipped.
+        whole: The layout of `fixed` parts and holes, in turn.
     """
 
-    __slots__ = ("expires", "fixed", "size", "split")
+    __slots__ = ("expires", "fixed", "holes", "size", "whole")
 
     def __init__(self, header: Header) -> None:
         fixed, holes = _fixed_parts(header), _holes(header)
@@ -237,7 +238,8 @@ class Skeleton:
         before = ENCRYPT_HEAD + head(_BYTES, inside)
         self.expires = header.expires is not None
         self.fixed = (before + fixed[0], *fixed[1:-1], fixed[-1] + b"\xa0")
-        self.split = _layout(self.fixed, holes).unpack_from
+        self.holes = "".join(f"{len(part)}x{hole}" for part, hole in zip(self.fixed, holes, strict=True))
+        self.whole = "".join(f"{len(part)}s{hole}" for part, hole in zip(self.fixed, holes, strict=True))
         self.size = len(before) + inside + 1
 
 
