@@ -129,13 +129,14 @@ class Outgoing:
         """
         header = self._header(content_type, expires, nonce=bytes(NONCE_SIZE), commitment=key.key.commitment)
         template, tail = Template(header, UNBOUND), encode_recipients(key.recipients)
-        pack, first, begin, end = template.pack, template.first, template.begin, template.end
+        pack, first, end = template.pack, template.first, template.end
+        within = slice(template.begin, end)
         expiring, permits, small = expires is not None, key.permits, self._small
         random, clock, monotonic, encrypt = self._random, self._clock, self._monotonic, key.key.encrypt
         sign, sign_unbound, begin_mac = self._sign, self._sign_unbound, self._begin_mac
         before, behind = self._signed_head, self._signature_head
         middles, payload_heads, join = self._middles, self._payload_heads, b"".join
-        constant = len(ENCRYPT_HEAD) + end - begin + len(tail)
+        constant = len(ENCRYPT_HEAD) + end - template.begin + len(tail)
         stamp = self._stamp(template, clock(), expires)  # complains now, if it must
 
         def write(body: bytes, external: bytes, expires: int | None, counted: bool) -> bytes:
@@ -156,7 +157,7 @@ class Outgoing:
             if not since <= now < until or expiring:
                 stamp = since, until, times, rest = self._stamp(template, now, expires)
             aad = pack(first, nonce, times, noise[_MESSAGE_ID], rest)
-            protected = aad[begin:end]
+            protected = aad[within]
             if external is not UNBOUND:
                 aad = aad[:end] + external
             ciphertext = encrypt(nonce, body, aad)
