@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import struct
 import json
+import struct
 import tracemalloc
 
 import pytest

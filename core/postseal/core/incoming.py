@@ -12,7 +12,7 @@ from postseal.core.datakeys import OpenedKey, OpeningKeys
 from postseal.core.errors import ConfigError, Refused, Verdict
 from postseal.core.learnt import (
     HINT_SIZE,
-    Shape,
+    Shapes,
     ShortWay,
     Signed,
     forged,
@@ -110,7 +110,7 @@ class Incoming:
         self._skew = int(policy.max_clock_skew * 1000)
         self.hint = hint_of(_signature_size(policy, ring))
         """Where in an envelope to look for what `learnt` is kept by. Where keys of several algorithms sign, only one of them is quick."""
-        self._shapes: dict[object, dict[int, Shape]] = {}
+        self._shapes: dict[object, Shapes] = {}
         self.learnt: dict[bytes, ShortWay] = {}
         """What opens messages like one that was opened before, by the end of its last wrapped key."""
 
@@ -249,12 +249,12 @@ class Incoming:
             other=self.learnt.get(hint),
         )
 
-    def _shapes_of(self, envelope: Envelope, skeleton: Skeleton) -> dict[int, Shape]:
-        outer = None if envelope.outer is None else (envelope.outer.algorithm, envelope.outer.protected)
-        sizes = outer, skeleton.whole, len(envelope.recipients_bytes)
+    def _shapes_of(self, envelope: Envelope, skeleton: Skeleton) -> Shapes:
+        outer, recipients = envelope.outer, len(envelope.recipients_bytes)
+        sizes = outer and (outer.algorithm, outer.protected), skeleton.whole, recipients
         if len(self._shapes) >= _MAX_SIZES:
             self._shapes.clear()
-        return self._shapes.setdefault(sizes, {})
+        return self._shapes.setdefault(sizes, Shapes(skeleton, outer, recipients))
 
     def forget(self) -> None:
         """Drop what was learnt."""

@@ -34,7 +34,7 @@ from postseal.core.wire import (
     to_be_signed_head,
 )
 
-__all__ = ["HINT_SIZE", "ShortWay", "Signed", "forged", "hint_of", "short_way", "wrong_signature"]
+__all__ = ["HINT_SIZE", "Shapes", "ShortWay", "Signed", "forged", "hint_of", "short_way", "wrong_signature"]
 
 ShortWay: TypeAlias = Callable[[bytes, Any], Opened | None]
 """Opens an envelope with what travelled beside it; None where it must go the whole way."""
@@ -45,8 +45,9 @@ messages of one data key. A hint and no more: what is found is compared with the
 
 _VIEW_FROM: Final = 4096
 """Bytes of an envelope from which a view of its ciphertext is cheaper than a copy."""
+_NOWHERE: Final = slice(0)
 _MAX_SHAPES: Final = 4096
-"""Lengths of envelopes whose shapes are remembered: about 1 MB."""
+"""Lengths of envelopes whose shapes are remembered: about 3 MB."""
 _MAX_KINDS: Final = 4
 """Kinds of messages of one data key: content types, with an expiry and without."""
 
@@ -74,7 +75,7 @@ class Shape(NamedTuple):
     """Takes the envelope apart: the holes of its header, the ciphertext, what stands between that and the signature, the signature. Of
     a long envelope it leaves the ciphertext where it is, and says that it is empty."""
     join: Callable[..., bytes]
-    """Puts together what stands before the ciphertext: `begins`, the parts of the header and its holes in turn, `head`."""
+    """Puts together what must stand before the ciphertext: *begins*, the parts of the header and its holes in turn, *head*."""
     begins: bytes
     """What stands before the encrypting envelope; empty where nothing is signed."""
     head: bytes
@@ -82,8 +83,70 @@ class Shape(NamedTuple):
     protected: slice
     """The encrypting envelope's protected byte string, with its head."""
     ciphertext: slice
+    """Where that of a long envelope is."""
     payload: slice
-    """The encrypting envelope with its head; nobody's business where nothing is signed."""
+    """What the signature is over: the encrypting envelope, with its head as a byte string."""
+
+
+class Shapes(dict[int, "Shape | None"]):
+    """Shapes of envelopes by their length; None where there can be none of that length.
+
+    Args:
+        skeleton: Of the header.
+        outer: What signs, or None.
+        recipients: Bytes of the recipients.
+    """
+
+    def __init__(self, skeleton: Skeleton, outer: Outer | None, recipients: int) -> None:
+        self._skeleton = skeleton
+        self._recipients = recipients
+        self._before = b"" if outer is None else signed_head(outer.algorithm, outer.protected)
+        self._signature = 0 if outer is None else outer.algorithm.signature_size
+        self._joins: dict[tuple[int, int], tuple[Callable[..., bytes], slice]] = {}
+        """What shapes have in common whose *begins* and *head* are equally long."""
+
+    def __missing__(self, length: int) -> Shape | None:
+        if len(self) >= _MAX_SHAPES:
+            self.clear()
+        shape = self[length] = self._find(length)
+        return shape
+
+    def _find(self, length: int) -> Shape | None:
+        """Find where everything is in an envelope of *length* bytes."""
+        before, signature = self._before, self._signature
+        stop = length - signature - (len(byte_head(signature)) if before else 0)
+        begins = b""
+        if before:
+            payload_head = _head_in(stop - len(before))
+            if payload_head is None:
+                return None
+            begins = before + payload_head
+        at, end = len(begins) + self._skeleton.size, stop - self._recipients
+        head = _head_in(end - at)
+        if head is None or not TAG_SIZE <= (size := end - at - len(head)) <= MAX_BODY + TAG_SIZE:
+            return None
+        is_long = length >= _VIEW_FROM
+        ciphertext = f"0s{size}x" if is_long else f"{size}s"
+        behind = length - signature - end
+        join, protected = self._join(len(begins), len(head))
+        return Shape(
+            Struct(
+                f">{len(begins)}x{self._skeleton.holes}{len(head)}x{ciphertext}{behind}s{signature}s"
+            ).unpack,
+            join,
+            begins,
+            head,
+            protected,
+            slice(end - size, end) if is_long else _NOWHERE,
+            slice(len(before), stop),
+        )
+
+    def _join(self, begins: int, head: int) -> tuple[Callable[..., bytes], slice]:
+        if (known := self._joins.get((begins, head))) is None:
+            join = Struct(f">{begins}s{self._skeleton.whole}{head}s").pack
+            protected = slice(begins + len(ENCRYPT_HEAD), begins + self._skeleton.size - 1)
+            known = self._joins[begins, head] = join, protected
+        return known
 
 
 def short_way(  # noqa: C901, PLR0915 - see above
@@ -98,7 +161,7 @@ def short_way(  # noqa: C901, PLR0915 - see above
     always_timed: bool,
     clock: Callable[[], int],
     monotonic: Callable[[], float],
-    shapes: dict[int, Shape],
+    shapes: Shapes,
     other: ShortWay | None,
 ) -> ShortWay:
     """Make the function that opens messages like *envelope*, which was opened with *key*.
@@ -120,22 +183,19 @@ def short_way(  # noqa: C901, PLR0915 - see above
     Returns:
         The short way. It raises `Refused`: *forged*, *stale* or *future*, which is what can be wrong in the holes.
     """
-    header, recipients = envelope.header, envelope.recipients_bytes
+    header, is_signed = envelope.header, signed is not None
     (first, second, *exp, third, fourth, last), expiring = skeleton.fixed, skeleton.expires
     before_iat = exp[0] if exp else b""
     bound, decrypt = header.bound, key.key.decrypt
     timed = always_timed or expiring
     not_future = 0
-    before, signature_size, tail = b"", 0, recipients
-    ends = 0
+    tail, ends = envelope.recipients_bytes, 0
     verify: Verify = _unsigned
     verify_unbound: Verify = _unsigned
     begin_mac: Callable[[], HmacContext] | None = None
     if signed is not None:
         outer, signer, retires = signed
-        before = signed_head(outer.algorithm, outer.protected)
-        signature_size = outer.algorithm.signature_size
-        tail = recipients + byte_head(signature_size)
+        tail += byte_head(outer.algorithm.signature_size)
         ends = retires or 0
         prefix = to_be_signed_head(outer.algorithm, outer.protected)
         verify = signer.verifier(header.sender, header.destination, prefix)
@@ -145,12 +205,9 @@ def short_way(  # noqa: C901, PLR0915 - see above
     if other is not None and getattr(other, "kinds", 1) >= _MAX_KINDS:
         other = None
 
-    def open_like(data: bytes, beside: Any) -> Opened | None:  # noqa: C901, PLR0911, PLR0912 - see above
+    def open_like(data: bytes, beside: Any) -> Opened | None:  # noqa: C901, PLR0912 - see above
         nonlocal not_future
-        length = len(data)
-        shape = shapes.get(length) or _learn_shape(
-            shapes, length, before, skeleton, len(recipients), signature_size
-        )
+        shape = shapes[len(data)]
         if shape is None:
             return None
         split, join, begins, head, protected, where, inner = shape
@@ -177,13 +234,13 @@ def short_way(  # noqa: C901, PLR0915 - see above
             start = join(begins, first, nonce, second, seconds, third, message_id, fourth, millis, last, head)
         if not data.startswith(start):
             return None if other is None else other(data, beside)
-        if seconds < TIME_MIN or millis > 999 or (expiring and expires < TIME_MIN):  # noqa: PLR2004 - SPEC.md 4
+        if seconds < TIME_MIN or millis > 999 or (expires is not None and expires < TIME_MIN):  # noqa: PLR2004 - SPEC.md 4
             return None  # malformed, whatever else is wrong
         ticks = monotonic()
         if ticks >= key.expires or behind != tail:
             return None
         bytes_beside = external(beside, bound) if bound or beside is not None else UNBOUND
-        if before:
+        if is_signed:
             if ends and clock() >= ends:
                 return None
             payload = data[inner]
@@ -215,43 +272,6 @@ def short_way(  # noqa: C901, PLR0915 - see above
 
     open_like.kinds = 1 if other is None else getattr(other, "kinds", 1) + 1  # type: ignore[attr-defined] # how long the chain is
     return open_like
-
-
-def _learn_shape(  # noqa: PLR0917 - six sizes
-    shapes: dict[int, Shape],
-    length: int,
-    before: bytes,
-    skeleton: Skeleton,
-    recipients: int,
-    signature_size: int,
-) -> Shape | None:
-    """Find where everything is in an envelope of *length* bytes, and remember it; None where there can be none of that length."""
-    begins, behind = b"", recipients
-    if before:
-        behind += len(byte_head(signature_size))
-        payload_head = _head_in(length - len(before) - signature_size - behind + recipients)
-        if payload_head is None:
-            return None
-        begins = before + payload_head
-    at = len(begins) + skeleton.size
-    end = length - signature_size - behind
-    head = _head_in(end - at)
-    if head is None or not TAG_SIZE <= (size := end - at - len(head)) <= MAX_BODY + TAG_SIZE:
-        return None
-    begin = end - size
-    ciphertext = f"{size}s" if length < _VIEW_FROM else f"0s{size}x"
-    if len(shapes) >= _MAX_SHAPES:
-        shapes.clear()
-    shape = shapes[length] = Shape(
-        Struct(f">{len(begins)}x{skeleton.holes}{len(head)}x{ciphertext}{behind}s{signature_size}s").unpack,
-        Struct(f">{len(begins)}s{skeleton.whole}{len(head)}s").pack,
-        begins,
-        head,
-        slice(len(begins) + len(ENCRYPT_HEAD), at - 1),
-        slice(begin, end),
-        slice(len(before), end + recipients),
-    )
-    return shape
 
 
 def _head_in(room: int) -> bytes | None:
