@@ -412,6 +412,13 @@ def test_a_session_keeps_its_order_and_state(client, sessions):
         assert receiver.session.get_state() is None
 
 
+def test_sessions_are_listed(client, server, sessions):
+    for name in ("b", "a"):
+        send(client, sessions, b"one", session_id=name)
+
+    assert list(client.list_queue_sessions(sessions)) == ["a", "b"]
+
+
 def test_the_next_session_is_given_when_there_is_one(client, sessions):
     send(client, sessions, b"one", session_id="a")
     with receiving(client, sessions, session_id=NEXT_AVAILABLE_SESSION, max_wait_time=5) as receiver:
