@@ -170,6 +170,20 @@ def test_the_pause_is_awaited(aio, line, world, place, url, client_of):
     assert bodies(aio.run(client.receive_message(QueueUrl=url))) == [CLEAR]
 
 
+def test_a_client_that_tracing_wraps_is_still_one_of_coroutines(aio, line, world, place, url):
+    """Such libraries put a plain function around the private one that makes the calls."""
+    client = aio.client()
+    inner = client._make_api_call
+    client._make_api_call = lambda *arguments: inner(*arguments)  # noqa: PLW0108 - a plain function is what it is to be
+    protect(client, world.sealer(world.policy(place, on_refused="discard")))
+    line.put(place, Raw(b"injected"))
+    aio.run(client.send_message(QueueUrl=url, MessageBody=CLEAR))
+    came = []
+    while not came:
+        came = bodies(aio.run(client.receive_message(QueueUrl=url, MaxNumberOfMessages=10)))
+    assert came == [CLEAR]
+
+
 # -- the loop
 
 

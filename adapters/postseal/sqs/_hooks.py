@@ -167,8 +167,10 @@ class AsyncHooks(Hooks):
 
 def hooks_for(client: Any, sealer: Sealer, options: Options) -> Hooks:
     """Make the hooks that *client* needs; they are not attached."""
-    # Private, so carefully asked for: botocore's own clients have it as a function, those of aiobotocore as a coroutine.
-    is_async = inspect.iscoroutinefunction(getattr(client, "_make_api_call", None))
+    # botocore's own clients have both as functions, those of aiobotocore as coroutines; libraries for tracing wrap the first, which is
+    # private, in functions of their own.
+    methods = (getattr(client, name, None) for name in ("close", "_make_api_call"))
+    is_async = any(inspect.iscoroutinefunction(method) for method in methods)
     return (AsyncHooks if is_async else Hooks)(client, sealer, options)
 
 
