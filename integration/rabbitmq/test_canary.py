@@ -105,7 +105,7 @@ def test_what_a_killed_broker_leaves_is_sealed_and_opens_when_it_is_back(own_rab
     sealer = sealer_for(queue)
     connection = protect(pika.BlockingConnection(pika.URLParameters(own_rabbitmq.url)), sealer)
     channel = connection.channel()
-    channel.queue_declare(queue, durable=True, arguments={"x-queue-type": "quorum"})
+    channel.queue_declare(queue, durable=True)
     channel.confirm_delivery()
     for number in range(20):
         channel.basic_publish("", queue, canary + b" %d" % number, pika.BasicProperties(delivery_mode=2))

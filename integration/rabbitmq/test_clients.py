@@ -138,3 +138,24 @@ def test_heartbeats_go_on_while_the_key_service_dawdles(world, rabbitmq):
             receiving.step()
         world.keys.unblock()
         assert receiving.take(1) == [ORDER]
+
+
+def test_a_direct_reply_opens_under_the_name_that_the_broker_made(world, line):
+    place = line.place()
+    sealer = world.sealer(world.policy(place, "/amq.rabbitmq.reply-to.#"))
+    came = []
+    with line.connect(sealer) as connection, line.connect(sealer) as server:
+
+        def answer(channel, method, properties, body):
+            channel.basic_publish("", properties.reply_to, body + b" done")
+            channel.basic_ack(method.delivery_tag)
+
+        server.channel().basic_consume(line.queue(place), answer)
+        channel = connection.channel()
+        channel.basic_consume(
+            "amq.rabbitmq.reply-to", lambda *message: came.append(message[3]), auto_ack=True
+        )
+        asking = pika.BasicProperties(reply_to="amq.rabbitmq.reply-to")
+        channel.basic_publish("", line.queue(place), ORDER, asking)
+        until(connection, lambda: bool(server.process_data_events(0.05) or came))
+    assert came == [ORDER + b" done"]
