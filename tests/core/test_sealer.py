@@ -205,6 +205,46 @@ def test_the_awaitable_twins_do_the_same(form):
         assert asyncio.run(pair[1].sealer.aseal(BODY, destination=HERE, **beside)) == sealed
 
 
+# --- at once
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_is_sealed_at_hand_opens_and_is_only_the_common_case(form):
+    """An adapter calls it for every message, and `seal` or `aseal` where it gives nothing."""
+    one = party(form)
+    at_once = one.sealer.at_hand(HERE)
+    assert at_once(BODY) is None  # no data key yet
+    sealed = one.seal(BODY, destination=HERE)
+    for body in (BODY, b"", b"\x00" * 70_000):
+        if form.startswith("integrity"):
+            assert at_once(body) is None
+            continue
+        envelope = at_once(body)
+        assert one.open(envelope, destination=HERE).body == body
+        assert asyncio.run(one.sealer.aopen(envelope, destination=HERE)).body == body
+    for odd in (sealed, b"\xd8\x60", "text", bytearray(BODY), None, 5):
+        assert at_once(odd) is None
+    one.sealer.close()
+    assert at_once(BODY) is None
+
+
+@pytest.mark.parametrize("options", [{"bind_headers": ["a"]}, {"mode": "off"}, {"mode": "observe"}])
+def test_where_the_policy_looks_at_more_nothing_is_at_hand(options):
+    one = party(**options)
+    one.seal(BODY, destination=HERE, headers={"a": "1"})
+    assert one.sealer.at_hand(HERE)(BODY) is None
+
+
+def test_what_is_at_hand_counts_against_the_data_key():
+    """B4: the caps are exact, whichever verb seals."""
+    one = party(data_key=DataKeyLimits(max_messages=3))
+    at_once = one.sealer.at_hand(HERE)
+    one.seal(BODY, destination=HERE)
+    assert [at_once(BODY) is None for _ in range(3)] == [False, False, True]
+    one.seal(BODY, destination=HERE)
+    assert one.keys.generated == 2
+
+
 # --- any change is refused
 
 

@@ -10,7 +10,7 @@ import re
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
-from itertools import chain, pairwise
+from itertools import pairwise
 from typing import Final, NamedTuple, NoReturn
 
 from postseal.core.context import byte_string, head, integer, is_plain, text
@@ -123,11 +123,8 @@ class Header(NamedTuple):
     def encode(self) -> bytes:
         """Encode the content of the protected byte string."""
         template = Template(self)
-        holes = [self.nonce or b"", self.seconds, self.message_id, self.millis]
-        if self.expires is not None:
-            holes.insert(1, self.expires)
-        *parts, last = template.fixed
-        filled = template.pack(*chain.from_iterable(zip(parts, holes, strict=True)), last)
+        times, rest = template.stamp(self.seconds, self.millis, self.expires)
+        filled = template.pack(template.first, self.nonce or b"", times, self.message_id, rest)
         start, stop = byte_span(filled, template.begin)
         return filled[start:stop]
 
@@ -172,15 +169,26 @@ class Template:
     it together a second time.
 
     Attributes:
-        pack: Puts `fixed` parts and holes together, in turn: a part, the nonce, a part, the expiry (if there is one), a part, the
-            seconds, a part, the message id, a part, the milliseconds, a part. Returns ``Enc_structure``, with the *external* that the
-            template was made with as an encoded byte string.
-        fixed: What stands before, between and behind the holes.
+        pack: Puts together `first`, the nonce, the first part of a `stamp`, the message id and the second part of the stamp. Returns
+            ``Enc_structure``, with the *external* that the template was made with as an encoded byte string.
+        first: What stands before the nonce.
         begin: Where in that the protected byte string begins, with its own head.
         end: Where it ends.
     """
 
-    __slots__ = ("begin", "end", "fixed", "pack")
+    __slots__ = (
+        "_claims",
+        "_cti",
+        "_iat",
+        "_last",
+        "_pack_rest",
+        "_pack_times",
+        "_postseal",
+        "begin",
+        "end",
+        "first",
+        "pack",
+    )
 
     def __init__(self, header: Header, external: bytes = b"") -> None:
         fixed, holes = _fixed_parts(header), _holes(header)
@@ -188,8 +196,24 @@ class Template:
         before = _ENC_STRUCTURE + head(_BYTES, inside)
         self.begin = len(_ENC_STRUCTURE)
         self.end = len(before) + inside
-        self.fixed = (before + fixed[0], *fixed[1:-1], fixed[-1] + external)
-        self.pack: Callable[..., bytes] = _layout(self.fixed, holes).pack
+        self.first = before + fixed[0]
+        self._claims, *iat, self._cti, self._postseal, last = fixed[1:]
+        self._iat = b"".join(iat)
+        self._last = last + external
+        times = _layout(fixed[1:-2], [*holes[1:-3], ""])
+        rest = _layout((self._postseal, self._last), holes[-2:])
+        self._pack_times, self._pack_rest = times.pack, rest.pack
+        self.pack: Callable[..., bytes] = struct.Struct(
+            f">{len(self.first)}s{holes[0]}{times.size}s{MESSAGE_ID_SIZE}s{rest.size}s"
+        ).pack
+
+    def stamp(self, seconds: int, millis: int, expires: int | None) -> tuple[bytes, bytes]:
+        """Encode what stands between nonce and message id, and what stands behind: the same for all messages of a moment."""
+        if expires is None:
+            times = self._pack_times(self._claims, seconds, self._cti)
+        else:
+            times = self._pack_times(self._claims, expires, self._iat, seconds, self._cti)
+        return times, self._pack_rest(self._postseal, millis, self._last)
 
 
 class Skeleton:
@@ -201,11 +225,12 @@ class Skeleton:
         size: Bytes of the whole.
         expires: Whether it has a hole for an expiry.
         fixed: What stands before, between and behind the holes.
-        split: Splits bytes into `fixed` parts and holes, in turn: a part, the nonce, a part, the expiry (if it has one), a part, the
-            seconds, a part, the message id, a part, the milliseconds, a part. Raises `struct.error` where there are too few.
+        holes: The layout of the holes alone, as `struct` names it: the nonce, the expiry (if there is one), the seconds, the message id,
+            the milliseconds; what is `fixed` is skipped.
+        whole: The layout of `fixed` parts and holes, in turn.
     """
 
-    __slots__ = ("expires", "fixed", "size", "split")
+    __slots__ = ("expires", "fixed", "holes", "size", "whole")
 
     def __init__(self, header: Header) -> None:
         fixed, holes = _fixed_parts(header), _holes(header)
@@ -213,7 +238,8 @@ class Skeleton:
         before = ENCRYPT_HEAD + head(_BYTES, inside)
         self.expires = header.expires is not None
         self.fixed = (before + fixed[0], *fixed[1:-1], fixed[-1] + b"\xa0")
-        self.split = _layout(self.fixed, holes).unpack_from
+        self.holes = "".join(f"{len(part)}x{hole}" for part, hole in zip(self.fixed, holes, strict=True))
+        self.whole = "".join(f"{len(part)}s{hole}" for part, hole in zip(self.fixed, holes, strict=True))
         self.size = len(before) + inside + 1
 
 

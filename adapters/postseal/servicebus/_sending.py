@@ -1,0 +1,183 @@
+"""Seals what a sender is given, before the client library sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from azure.servicebus import ServiceBusMessageBatch
+from azure.servicebus.exceptions import MessageSizeExceededError
+
+from postseal.core import ConfigError, Sealer
+from postseal.core.policy import Policy
+from postseal.servicebus._flow import Flow, run
+from postseal.servicebus._message import Draft, Sealed, bound_by, draft_of, raw_of
+
+__all__ = ["Batch", "Sending"]
+
+_SLACK: Final = 64
+"""Bytes by which two envelopes of equal body and content type may differ: lengths of lengths, wrapped keys of another data key."""
+
+
+class Sending:
+    """Seals for one sender.
+
+    Args:
+        sealer: Seals.
+        destination: Of the sender's queue or topic.
+        waits: Whether sealing is awaited: the sender is of asyncio.
+
+    Raises:
+        ConfigError: No policy speaks of the destination, or it binds what cannot be bound.
+    """
+
+    def __init__(self, sealer: Sealer, destination: str, *, waits: bool) -> None:
+        self.sealer = sealer
+        self.destination = destination
+        self.policy: Policy = sealer.policy_for(destination)
+        bound_by(self.policy)
+        self.passes = self.policy.mode in ("off", "observe")
+        self.waits = waits
+        self.added: int | None = None
+        """Bytes that sealing adds to a body without a content type, as last seen."""
+        self._seal: Callable[..., Any] = sealer.aseal if waits else sealer.seal
+
+    # -- messages --------------------------------------------------------------------------------------------------
+
+    def prepare(self, messages: Any) -> Flow[Any]:
+        """Return what is to be sent in the place of *messages*: one, several, or a batch."""
+        if self.passes or _is_nothing(messages):
+            return messages
+        if isinstance(messages, ServiceBusMessageBatch):
+            return (yield from self._whole(messages))
+        return (yield from self.prepare_scheduled(messages))
+
+    def prepare_scheduled(self, messages: Any) -> Flow[Any]:
+        """Do the same where no batch may stand."""
+        if self.passes:
+            return messages
+        if isinstance(messages, Iterable) and not isinstance(messages, Mapping):
+            sealed = []
+            for message in messages:
+                sealed.append((yield from self.seal(message)))  # noqa: PERF401 - a comprehension cannot yield
+            return sealed
+        return (yield from self.seal(messages))
+
+    def seal(self, message: Any) -> Flow[Sealed]:
+        """Return a sealed message in the place of *message*, which stays as it is."""
+        return (yield from self.finish(draft_of(raw_of(message), self.policy)))
+
+    def finish(self, draft: Draft) -> Flow[Sealed]:
+        """Seal *draft*."""
+        envelope: bytes = yield lambda: self._call(draft)
+        return self._made(draft, envelope)
+
+    def _call(self, draft: Draft) -> Any:
+        return self._seal(
+            draft.body, destination=self.destination, content_type=draft.content_type, **draft.beside
+        )
+
+    def _made(self, draft: Draft, envelope: bytes) -> Sealed:
+        if (added := len(envelope) - len(draft.body)) > 0:  # not where it was sealed before
+            self.added = added - len(draft.content_type or "")
+        return draft.finished(envelope, self)
+
+    # -- batches ---------------------------------------------------------------------------------------------------
+
+    def warm_up(self) -> Flow[None]:
+        """Have a data key at hand before a batch is filled, where filling it cannot wait for one."""
+        if self.waits and not self.passes and (self.added is None or self.policy.data_key.max_messages > 1):
+            beside: dict[str, Any] = {"headers": {}} if self.policy.bind_headers else {}
+            yield from self.finish(Draft({}, b"", None, beside))
+
+    def seal_now(self, draft: Draft) -> Sealed | None:
+        """Seal *draft* without waiting, or return None where that cannot be."""
+        if not self.waits:
+            return run(self.finish(draft))
+        if self.policy.data_key.max_messages == 1:
+            return None  # each has a data key of its own, and none is ever at hand
+        sealing = self._call(draft)
+        try:
+            sealing.send(None)  # with a data key at hand it does not yield
+        except StopIteration as done:
+            return self._made(draft, done.value)
+        finally:
+            sealing.close()
+        return None
+
+    def _whole(self, batch: ServiceBusMessageBatch) -> Flow[ServiceBusMessageBatch]:
+        """Return *batch* with all in it sealed."""
+        mine = getattr(batch, "_postseal", None)
+        if not isinstance(mine, Batch) or not mine.is_of(self):
+            raise ConfigError(
+                "this batch was not made by a protected sender of this queue or topic, so what is in it is not sealed for it; make it with "
+                "create_message_batch() of this sender. Nothing was sent"
+            )
+        return (yield from mine.whole(batch))
+
+
+class Batch:
+    """What a batch knows of its sender; it seals as messages are added, so that the batch counts what will travel.
+
+    asyncio fills batches without awaiting. Where no data key is at hand then, a message goes in as a placeholder of at least its sealed
+    size, and is sealed when the batch is sent.
+    """
+
+    def __init__(self, sending: Sending) -> None:
+        self._sending = sending
+        self._put_off = False
+
+    def into(self, batch: Any, sealed: Callable[[Any], type]) -> ServiceBusMessageBatch:
+        """Return *batch* as one that asks this; *sealed* makes the class of such a batch from that of a bare one."""
+        batch._postseal = self  # noqa: SLF001 - ours, and not the client library's
+        batch.__class__ = sealed(type(batch))
+        return batch  # type: ignore[no-any-return]  # what the client library made
+
+    def is_of(self, sending: Sending) -> bool:
+        """Tell whether *sending* may send it: a sender of the same queue, with the same sealer."""
+        mine = self._sending
+        return mine.sealer is sending.sealer and mine.destination == sending.destination
+
+    def sealed(self, message: Any) -> Any:
+        """Return what goes into the batch in the place of *message*."""
+        if self._sending.passes:
+            return message
+        raw = raw_of(message)
+        if isinstance(raw, Sealed) and isinstance(raw.made_by, Sending) and self.is_of(raw.made_by):
+            return message  # the client library fills a batch for a list that was sealed before
+        draft = draft_of(raw, self._sending.policy)
+        sealed = None if self._put_off else self._sending.seal_now(draft)
+        if sealed is None:
+            size = len(draft.body) + len(draft.content_type or "") + (self._sending.added or 0) + _SLACK
+            sealed = draft.finished(bytes(size), self._sending)
+            sealed.draft = draft
+            self._put_off = True
+        return sealed
+
+    def whole(self, batch: ServiceBusMessageBatch) -> Flow[ServiceBusMessageBatch]:
+        """Return *batch* where all in it is sealed; else another, with what was put off sealed now."""
+        if not self._put_off:
+            return batch
+        other = ServiceBusMessageBatch(
+            max_size_in_bytes=batch.max_size_in_bytes,
+            amqp_transport=batch._amqp_transport,  # noqa: SLF001 - a batch has no public way to say it
+            tracing_attributes=batch._tracing_attributes,  # noqa: SLF001 - likewise
+        )
+        for message in batch._messages:  # noqa: SLF001 - likewise
+            draft = getattr(message.raw_amqp_message, "draft", None)
+            try:
+                other.add_message(message if draft is None else (yield from self._sending.finish(draft)))
+            except MessageSizeExceededError as error:
+                error.add_note(
+                    "sealed under a new data key, the batch is larger than it was; send fewer messages in it"
+                )
+                raise
+        return other
+
+
+def _is_nothing(messages: Any) -> bool:
+    """Tell whether the client library will send nothing, and say nothing."""
+    try:
+        return len(messages) == 0
+    except TypeError:
+        return False

@@ -1,0 +1,59 @@
+"""Session state: sealed like a body, and bound to its session."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from postseal.core import Sealer
+from postseal.servicebus._flow import Flow
+
+__all__ = ["State"]
+
+
+class State:
+    """Seals and opens the states of the sessions of one entity.
+
+    Args:
+        sealer: Seals and opens.
+        destination: Of the entity.
+        waits: Whether sealing is awaited: the receiver is of asyncio.
+    """
+
+    def __init__(self, sealer: Sealer, destination: str, *, waits: bool) -> None:
+        self._destination = destination
+        self._passes = sealer.policy_for(destination).mode == "off"
+        self._seal: Any = sealer.aseal if waits else sealer.seal
+        self._open: Any = sealer.aopen if waits else sealer.open
+
+    def sealed(self, session_id: object, state: str | bytes | bytearray | None) -> Flow[Any]:
+        """Return what is to be set in the place of *state*. None clears it, and says nothing."""
+        if state is None or self._passes:
+            return state
+        body = state.encode() if isinstance(state, str) else bytes(state)
+        beside = self._beside(session_id)
+        return (yield lambda: self._seal(body, destination=self._destination, **beside))
+
+    def opened(self, session_id: object, held: bytes | None) -> Flow[bytes | None]:
+        """Open the state that the broker holds.
+
+        Raises:
+            Refused: It is not what was set for this session. A state has nowhere to be put, so this is always raised.
+            KeyUnavailable: The key service did not answer. Retrying may help.
+        """
+        if held is None or self._passes:
+            return held
+        coordinates, beside = {"session_state": 1}, self._beside(session_id)
+        opened = yield lambda: self._open(
+            bytes(held), destination=self._destination, coordinates=coordinates, **beside
+        )
+        body: bytes = opened.body
+        return body
+
+    @staticmethod
+    def _beside(session_id: object) -> dict[str, str]:
+        if type(session_id) is not str:
+            raise ValueError(
+                "which session it is shows when the receiver is open; open it before its state is used"
+            )
+        # Always bound, unlike headers; no message has this as its content encoding, so that none can stand in for a state.
+        return {"content_encoding": f"postseal session state {session_id}"}
