@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import uuid
+import random
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -106,7 +106,7 @@ class Guard:
                 properties = Basic.Properties(delivery_mode=1)
             if not properties.message_id:
                 # aiormq would give it one, after it was bound.
-                properties.message_id = uuid.uuid4().hex
+                properties.message_id = f"{random.getrandbits(128):032x}"
             destination, policy = places[exchange, routing_key]
             bound = None
             if policy.bind_headers:

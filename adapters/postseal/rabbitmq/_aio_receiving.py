@@ -10,7 +10,6 @@ soon, and a message in hand comes no sooner by another round through the broker.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import inspect
 import logging
 from collections.abc import Callable
@@ -43,16 +42,17 @@ class Delivery:
     __slots__ = ("coordinates", "exchange", "message", "routing_key", "since", "tag")
 
     def __init__(self, message: DeliveredMessage, queue: str) -> None:
+        frame: Any = message.delivery
         self.message = message
-        self.exchange: str = message.exchange or ""
-        self.routing_key: str = message.routing_key or ""
-        self.tag: int = message.delivery_tag or 0
+        self.exchange: str = frame.exchange
+        self.routing_key: str = frame.routing_key
+        self.tag: int = frame.delivery_tag
         self.coordinates: dict[str, str | int] = {
             "queue": queue,
-            "exchange": self.exchange,
-            "routing_key": self.routing_key,
-            "delivery_tag": self.tag,
-            "redelivered": bool(message.redelivered),
+            "exchange": frame.exchange,
+            "routing_key": frame.routing_key,
+            "delivery_tag": frame.delivery_tag,
+            "redelivered": frame.redelivered,
         }
         self.since = 0.0
 
@@ -61,11 +61,12 @@ class Delivery:
 
     def opened(self, opened: Opened) -> DeliveredMessage:
         """Return the message with the body and the content type that were sealed."""
-        header = self.message.header
+        message = self.message
+        header, body = message.header, opened.body
         if opened.content_type != header.properties.content_type:
             restore_content_type(header.properties, opened)
-        header.body_size = len(opened.body)
-        return dataclasses.replace(self.message, body=opened.body)
+        header.body_size = len(body)
+        return DeliveredMessage(message.delivery, header, body, message.channel)
 
 
 class Consumer:
