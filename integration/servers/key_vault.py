@@ -18,7 +18,7 @@ from .machine import LOOPBACK, REPOSITORY, SERVERS, free_ports, say
 from .server import Launch, Route, Server
 
 # docker/compose.yaml names the same one.
-VERSION = "7.1.13"
+VERSION = "7.3.74-ubi10-minimal"
 
 Flavour = Literal["lowkey-vault", "double"]
 

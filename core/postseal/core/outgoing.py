@@ -126,15 +126,17 @@ class Outgoing:
 
     def quick(self, body: bytes) -> bytes | None:
         """Seal *body*, with nothing beside it, if a data key is at hand and nothing else has to be looked at; else None."""
+        if (plain := self.plain) is None or type(body) is not bytes or not body < LEAST_START:
+            return None
         if (
-            (plain := self.plain) is not None
-            and (current := plain.key) is not None
-            and type(body) is bytes
-            and body < LEAST_START
+            (current := plain.key) is not None
             and (write := current.writers.get(None)) is not None
+            and (sealed := write(body, UNBOUND, None, False))  # noqa: FBT003 - by position, which is quicker
         ):
-            return write(body, UNBOUND, None, False) or None  # noqa: FBT003 - by position, which is quicker
-        return None
+            return sealed
+        if (size := len(body)) > MAX_BODY or (key := plain.cached(size)) is None:
+            return None
+        return (key.writers.get(None) or self.writer(key, None, None))(body, UNBOUND, None, True)  # noqa: FBT003
 
     def writer(self, key: SealingKey, content_type: str | None, expires: int | None) -> Write:  # noqa: C901 - see below
         """Make the function that seals messages of *content_type*, with an expiry like *expires* or without, under *key*.

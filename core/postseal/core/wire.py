@@ -17,6 +17,7 @@ from postseal.core.context import byte_string, head, integer, is_plain, text
 from postseal.core.errors import ConfigError, Refused, Verdict
 
 __all__ = [
+    "MAX_TEXT",
     "Algorithm",
     "Envelope",
     "Header",
