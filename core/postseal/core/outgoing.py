@@ -33,8 +33,9 @@ LEAST_START: Final = b"\xd1"
 """The least of the first bytes that an envelope can have; hardly a body begins with it or more."""
 UNBOUND: Final = byte_string(EMPTY)
 """``external_aad`` as an encoded byte string, where nothing is bound."""
+_SECOND: Final = 1_000_000_000
 _MILLISECOND: Final = 1_000_000
-"""In nanoseconds."""
+"""In nanoseconds, both."""
 _NOISE: Final = NONCE_SIZE + MESSAGE_ID_SIZE
 _NONCE: Final = slice(NONCE_SIZE)
 _MESSAGE_ID: Final = slice(NONCE_SIZE, None)
@@ -138,7 +139,7 @@ class Outgoing:
             return None
         return (key.writers.get(None) or self.writer(key, None, None))(body, UNBOUND, None, True)  # noqa: FBT003
 
-    def writer(self, key: SealingKey, content_type: str | None, expires: int | None) -> Write:  # noqa: C901 - see below
+    def writer(self, key: SealingKey, content_type: str | None, expires: int | None) -> Write:  # noqa: C901, PLR0915 - see below
         """Make the function that seals messages of *content_type*, with an expiry like *expires* or without, under *key*.
 
         It is kept with the key. What is constant is looked up once, here. The function is a long one because each call that it does not
@@ -146,7 +147,8 @@ class Outgoing:
         """
         header = self._header(content_type, expires, nonce=bytes(NONCE_SIZE), commitment=key.key.commitment)
         template, tail = Template(header, UNBOUND), encode_recipients(key.recipients)
-        pack, first, end = template.pack, template.first, template.end
+        pack, first, fourth, last = template.pack, template.first, template.fourth, template.last
+        end = template.end
         within = slice(template.begin, end)
         expiring, permits, small = expires is not None, key.permits, self._small
         random, clock, monotonic, encrypt = self._random, self._clock, self._monotonic, key.key.encrypt
@@ -154,10 +156,12 @@ class Outgoing:
         before, behind = self._signed_head, self._signature_head
         middles, payload_heads, join = self._middles, self._payload_heads, b"".join
         constant = len(ENCRYPT_HEAD) + end - template.begin + len(tail)
-        stamp = self._stamp(template, clock(), expires)  # complains now, if it must
+        second = (0, b"")
+        """In nanoseconds since the epoch, and what is encoded of it: the same for all its messages."""
+        _seconds(clock())  # complains now, if it must
 
         def write(body: bytes, external: bytes, expires: int | None, counted: bool) -> bytes:
-            nonlocal stamp
+            nonlocal second
             if not counted:  # as `SealingKeys.cached` does it
                 if len(body) > small:
                     return b""
@@ -170,10 +174,12 @@ class Outgoing:
                     return b""
             noise = random(_NOISE)
             nonce, now = noise[_NONCE], clock()
-            since, until, times, rest = stamp
-            if not since <= now < until or expiring:
-                stamp = since, until, times, rest = self._stamp(template, now, expires)
-            aad = pack(first, nonce, times, noise[_MESSAGE_ID], rest)
+            since, times = second
+            if not 0 <= now - since < _SECOND or expiring:
+                seconds = _seconds(now)
+                second = since, times = seconds * _SECOND, template.times(seconds, expires)
+            millis = (now - since) // _MILLISECOND
+            aad = pack(first, nonce, times, noise[_MESSAGE_ID], fourth, millis, last)
             protected = aad[within]
             if external is not UNBOUND:
                 aad = aad[:end] + external
@@ -209,27 +215,19 @@ class Outgoing:
             content_type: The media type of *body*.
             expires: Seconds since the epoch.
         """
-        seconds, millis = _moment(self._clock())
+        now = self._clock()
         message_id = self._random(_NOISE)[NONCE_SIZE:]
         protected = self._header(
             content_type,
             expires,
-            seconds=seconds,
-            millis=millis,
+            seconds=_seconds(now),
+            millis=now % _SECOND // _MILLISECOND,
             message_id=message_id,
             key_id=self._key_id,
         ).encode()
         payload = byte_head(len(body)) + body
         signature = self._sign_raw(to_be_signed_head(self._algorithm, protected) + external + payload)
         return b"".join((signed_head(self._algorithm, protected), payload, self._signature_head, signature))
-
-    @staticmethod
-    def _stamp(template: Template, now: int, expires: int | None) -> tuple[int, int, bytes, bytes]:
-        """Return from when until when a stamp is true, in nanoseconds since the epoch, and both parts of the stamp."""
-        seconds, millis = _moment(now)
-        since = (seconds * 1000 + millis) * _MILLISECOND
-        times, rest = template.stamp(seconds, millis, expires)
-        return since, since + _MILLISECOND, times, rest
 
     def _header(
         self,
@@ -265,19 +263,18 @@ class Outgoing:
         )
 
 
-def _moment(now: int) -> tuple[int, int]:
-    """Split *now*, nanoseconds since the epoch, into seconds and milliseconds.
+def _seconds(now: int) -> int:
+    """Return the seconds of *now*, nanoseconds since the epoch.
 
     Raises:
         ConfigError: The clock is so wrong that no header can carry its time, and nobody could open the message.
     """
-    moment = now // _MILLISECOND
-    seconds = moment // 1000
+    seconds = now // _SECOND
     if not TIME_MIN <= seconds <= TIME_MAX:
         raise ConfigError(
             "the clock of this machine is before 1970-01-02 or after 2106-02-07: nothing was sealed"
         )
-    return seconds, moment % 1000
+    return seconds
 
 
 def _signs_not(message: bytes) -> bytes:

@@ -124,8 +124,16 @@ class Header(NamedTuple):
     def encode(self) -> bytes:
         """Encode the content of the protected byte string."""
         template = Template(self)
-        times, rest = template.stamp(self.seconds, self.millis, self.expires)
-        filled = template.pack(template.first, self.nonce or b"", times, self.message_id, rest)
+        times = template.times(self.seconds, self.expires)
+        filled = template.pack(
+            template.first,
+            self.nonce or b"",
+            times,
+            self.message_id,
+            template.fourth,
+            self.millis,
+            template.last,
+        )
         start, stop = byte_span(filled, template.begin)
         return filled[start:stop]
 
@@ -170,26 +178,16 @@ class Template:
     it together a second time.
 
     Attributes:
-        pack: Puts together `first`, the nonce, the first part of a `stamp`, the message id and the second part of the stamp. Returns
+        pack: Puts together `first`, the nonce, the `times`, the message id, `fourth`, the milliseconds, `last`. Returns
             ``Enc_structure``, with the *external* that the template was made with as an encoded byte string.
         first: What stands before the nonce.
+        fourth: What stands between message id and milliseconds.
+        last: What stands behind the milliseconds.
         begin: Where in that the protected byte string begins, with its own head.
         end: Where it ends.
     """
 
-    __slots__ = (
-        "_claims",
-        "_cti",
-        "_iat",
-        "_last",
-        "_pack_rest",
-        "_pack_times",
-        "_postseal",
-        "begin",
-        "end",
-        "first",
-        "pack",
-    )
+    __slots__ = ("_pack_times", "_times", "begin", "end", "first", "fourth", "last", "pack")
 
     def __init__(self, header: Header, external: bytes = b"") -> None:
         fixed, holes = _fixed_parts(header), _holes(header)
@@ -197,24 +195,20 @@ class Template:
         before = _ENC_STRUCTURE + head(_BYTES, inside)
         self.begin = len(_ENC_STRUCTURE)
         self.end = len(before) + inside
-        self.first = before + fixed[0]
-        self._claims, *iat, self._cti, self._postseal, last = fixed[1:]
-        self._iat = b"".join(iat)
-        self._last = last + external
-        times = _layout(fixed[1:-2], [*holes[1:-3], ""])
-        rest = _layout((self._postseal, self._last), holes[-2:])
-        self._pack_times, self._pack_rest = times.pack, rest.pack
-        self.pack: Callable[..., bytes] = struct.Struct(
-            f">{len(self.first)}s{holes[0]}{times.size}s{MESSAGE_ID_SIZE}s{rest.size}s"
+        self.first, self._times = before + fixed[0], fixed[1:-2]
+        self.fourth, self.last = fixed[-2], fixed[-1] + external
+        times = _layout(self._times, [*holes[1:-3], ""])
+        self._pack_times = times.pack
+        self.pack: Callable[..., bytes] = _layout(
+            (self.first, bytes(times.size), self.fourth, self.last), [holes[0], *holes[-3:]]
         ).pack
 
-    def stamp(self, seconds: int, millis: int, expires: int | None) -> tuple[bytes, bytes]:
-        """Encode what stands between nonce and message id, and what stands behind: the same for all messages of a moment."""
+    def times(self, seconds: int, expires: int | None) -> bytes:
+        """Encode what stands between nonce and message id: the same for all messages of a second that expire together."""
+        claims, *iat, cti = self._times
         if expires is None:
-            times = self._pack_times(self._claims, seconds, self._cti)
-        else:
-            times = self._pack_times(self._claims, expires, self._iat, seconds, self._cti)
-        return times, self._pack_rest(self._postseal, millis, self._last)
+            return self._pack_times(claims, seconds, cti)
+        return self._pack_times(claims, expires, *iat, seconds, cti)
 
 
 class Skeleton:
