@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any, Self
@@ -139,6 +140,13 @@ class Ends:
             return azure_aio.AutoLockRenewer(**options)
 
         return Blocking(self._runner.run(made()), self._runner)
+
+    def nap(self, seconds: float) -> None:
+        """Let time pass, in the loop where there is one."""
+        if self._runner is not None:
+            self._runner.run(asyncio.sleep(seconds))
+        else:
+            time.sleep(seconds)
 
     def verdicts(self) -> list[Verdict]:
         """Return the verdict of each audit event, in order."""

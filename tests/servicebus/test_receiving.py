@@ -1,7 +1,5 @@
 """What a protected receiver hands on, by every way to receive; sessions and their state; locks."""
 
-import asyncio
-import time
 import uuid
 
 import pytest
@@ -413,7 +411,7 @@ def test_locks_are_renewed_by_hand_and_by_the_clients_own_renewer(server, ends):
         [message] = receiver.receive_messages(max_wait_time=5)
         renewer.register(receiver, message)
         before = message.locked_until_utc
-        nap(ends, 3.2)
+        ends.nap(3.2)
         assert message.locked_until_utc > before
         receiver.complete_message(message)
     with client.get_queue_receiver(queue) as receiver:
@@ -451,11 +449,3 @@ def test_a_lock_that_was_lost_is_told_as_ever_and_nothing_is_lost(server, ends, 
         assert (str(again), again.delivery_count) == ("one", 1)
         receiver.complete_message(again)
     assert ends.events == []
-
-
-def nap(ends, seconds):
-    """Let time pass, in the loop where there is one."""
-    if ends.is_asyncio:
-        ends._runner.run(asyncio.sleep(seconds))
-    else:
-        time.sleep(seconds)
