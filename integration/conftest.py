@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the time limit count a test alone, not the installation of its servers."""
     for item in items:
         if _HERE in item.path.parents and item.get_closest_marker("timeout") is None:
-            # Reading the memory of a Java process takes more than a minute on a busy machine.
+            # A busy machine takes its time over what a server does in seconds.
             item.add_marker(pytest.mark.timeout(600, func_only=True))
 
 

@@ -6,14 +6,19 @@ compressed, encrypted, or escaped forms, and base64 broken into lines.
 
 import base64
 import contextlib
+import errno
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from io import RawIOBase
 from pathlib import Path
 
-_CHUNK = 4 * 1024 * 1024
+_CHUNK = 64 * 1024
 _PAGE = 4096
+# Most of what a server maps and much of what it writes is this: index files made long, memory not used yet. Half of UTF-16 is zeros, too, so
+# a search through them is slow, and in vain.
+_ZEROS = bytes(_CHUNK)
 # Fewer bytes may well be met by chance, above all in hex and base64, of which the ends are cut.
 _SHORTEST = 12
 
@@ -76,6 +81,8 @@ def scan_memory(needle: bytes, pid: int) -> list[Hit]:
 def _forms(needle: bytes) -> dict[str, bytes]:
     if len(needle) < _SHORTEST:
         raise ValueError(f"a needle of {len(needle)} bytes is too short: {_SHORTEST} or more")
+    if not any(needle):
+        raise ValueError("a needle of zeros is everywhere")
     forms = {"raw": needle, "hex": needle.hex().encode(), "HEX": needle.hex().upper().encode()}
     if needle.isascii():
         forms["UTF-16"] = needle.decode("ascii").encode("utf-16-le")
@@ -103,12 +110,14 @@ def _search(forms: dict[str, bytes], place: str, pieces: Iterable[bytes]) -> Ite
         kept = window[-overlap:]
         start += len(window) - len(kept)
         window = kept + piece
+        # Among zeros nothing is found but what began before them.
+        looked = kept + piece[:overlap] if piece == _ZEROS[: len(piece)] else window
         for form, written in forms.items():
             # What ends within the kept part was found with the piece before.
-            at = window.find(written, max(0, len(kept) - len(written) + 1))
+            at = looked.find(written, max(0, len(kept) - len(written) + 1))
             while at >= 0:
                 yield Hit(place, start + at, form)
-                at = window.find(written, at + 1)
+                at = looked.find(written, at + 1)
 
 
 def _pieces_of(content: bytes) -> Iterator[bytes]:
@@ -124,9 +133,30 @@ def _files(place: Path) -> list[Path]:
 
 
 def _read(file: Path) -> Iterator[bytes]:
-    with file.open("rb") as stream:
-        while piece := stream.read(_CHUNK):
-            yield piece
+    """Read a file in pieces. Its holes, which read as zeros, are not read."""
+    with file.open("rb", buffering=0) as stream:
+        data = 0
+        while True:
+            at = stream.tell()
+            data = data if data > at else _next_data(stream, at)
+            if at + _CHUNK <= data:
+                stream.seek(_CHUNK, os.SEEK_CUR)
+                yield _ZEROS[:_CHUNK]
+            elif piece := stream.read(_CHUNK):
+                yield piece
+            else:
+                return
+
+
+def _next_data(stream: RawIOBase, at: int) -> int:
+    """Find where a file goes on after a hole, if it has any there."""
+    try:
+        found = os.lseek(stream.fileno(), at, os.SEEK_DATA)
+    except OSError as error:
+        # Not a file that has holes; or nothing but a hole up to its end.
+        found = os.fstat(stream.fileno()).st_size if error.errno == errno.ENXIO else at
+    stream.seek(at)
+    return found
 
 
 def _memory(pid: int) -> Iterator[tuple[str, Iterator[bytes]]]:

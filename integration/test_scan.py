@@ -1,10 +1,15 @@
 """A scan that cannot find is worse than none: each form is planted first."""
 
 import base64
+import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from integration import scan as module
 from integration.scan import scan, scan_memory
@@ -48,6 +53,43 @@ def test_a_canary_across_the_pieces_of_a_file_is_found_once(tmp_path, monkeypatc
 
     assert [hit.offset for hit in hits] == list(range(30, 130))
     assert {hit.form for hit in hits} == {form}
+
+
+@pytest.mark.parametrize(
+    "needle", [CANARY, b"\0" * 20 + CANARY, CANARY + b"\0" * 20, b"a" + b"\0" * 60 + b"b"]
+)
+@given(data=st.data())
+def test_among_zeros_and_in_holes_a_canary_is_found_where_a_plain_search_finds_it(needle, data):
+    zeros = st.integers(0, 300).map(bytes)
+    parts = st.one_of(zeros, st.just(needle), st.just(needle.hex().encode()), st.binary(max_size=40))
+    content = b"".join(data.draw(st.lists(parts, max_size=12)))
+    at = [found for found in range(len(content)) if content.startswith(needle, found)]
+
+    with pytest.MonkeyPatch.context() as patch, tempfile.NamedTemporaryFile() as file:
+        patch.setattr(module, "_CHUNK", 64)
+        file.write(content)
+        file.flush()
+        for place in (content, Path(file.name)):
+            assert [hit.offset for hit in scan(needle, place) if hit.form == "raw"] == at
+
+
+def test_a_canary_between_holes_of_a_file_is_found(tmp_path):
+    size, at = 50_000_000, [123_456, 10_000_000, 49_999_000]
+    with (tmp_path / "index").open("wb") as file:
+        file.truncate(size)
+        for place in at:
+            file.seek(place)
+            file.write(CANARY)
+    (tmp_path / "hole").touch()
+    os.truncate(tmp_path / "hole", size)
+
+    assert [hit.offset for hit in scan(CANARY, tmp_path)] == at
+    assert (tmp_path / "index").stat().st_size == size
+
+
+def test_a_needle_of_zeros_is_an_error():
+    with pytest.raises(ValueError, match="everywhere"):
+        scan(bytes(20), bytes(100))
 
 
 def test_files_below_folders_are_read(tmp_path):

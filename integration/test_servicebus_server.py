@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import socket
 import threading
 import time
 from contextlib import contextmanager
@@ -411,6 +412,13 @@ def test_a_session_keeps_its_order_and_state(client, sessions):
         assert receiver.session.get_state() is None
 
 
+def test_sessions_are_listed(client, server, sessions):
+    for name in ("b", "a"):
+        send(client, sessions, b"one", session_id=name)
+
+    assert list(client.list_queue_sessions(sessions)) == ["a", "b"]
+
+
 def test_the_next_session_is_given_when_there_is_one(client, sessions):
     send(client, sessions, b"one", session_id="a")
     with receiving(client, sessions, session_id=NEXT_AVAILABLE_SESSION, max_wait_time=5) as receiver:
@@ -506,17 +514,50 @@ def test_a_message_whose_delivery_was_cut_comes_again(client, server, fresh):
         receiver.complete_message(found[0])
 
 
-@pytest.mark.parametrize(("point", "left"), [("settle", 0), ("settled", 0)])
-def test_a_settlement_that_was_cut_is_made_by_management(client, server, queue, point, left):
+def test_a_settlement_that_was_cut_is_made_by_management(client, server, queue):
     send(client, queue, b"one")
     with receiving(client, queue) as receiver:
         (message,) = read(receiver)
-        server.inject(point, "drop", entity=queue)
-        try:
+        server.inject("settle", "drop", entity=queue)
+        receiver.complete_message(message)
+    assert server.count(queue) == 0
+
+
+def test_a_settlement_whose_answer_was_cut_is_made_once(client, server, queue):
+    send(client, queue, b"one")
+    with receiving(client, queue) as receiver:
+        (message,) = read(receiver)
+        server.inject("settled", "drop", entity=queue)
+        with pytest.raises(MessageLockLostError):
             receiver.complete_message(message)
-        except MessageLockLostError:
-            assert point == "settled"
-    assert server.count(queue) == left
+    assert server.count(queue) == 0
+
+
+def test_a_schedule_whose_answer_was_cut_is_kept(server, queue):
+    server.inject("managed", "drop", entity=queue)
+    with (
+        connected(server, retry_total=0) as client,
+        sending(client, queue) as sender,
+        pytest.raises(ServiceBusConnectionError),
+    ):
+        sender.schedule_messages(ServiceBusMessage(b"one"), datetime.now(UTC) + timedelta(minutes=5))
+    assert server.count(queue) == 1
+
+
+def test_a_message_whose_link_ends_before_it_goes_is_not_counted(client, server, queue):
+    send(client, queue, b"one")
+    server.inject("deliver", "detach", entity=queue, condition="amqp:link:detach-forced")
+    with receiving(client, queue) as receiver:
+        (message,) = read(receiver)
+        assert message.delivery_count == 0
+        receiver.complete_message(message)
+
+
+def test_a_refused_token_is_an_error(server, queue):
+    server.inject("token", "refuse", entity=queue, condition="amqp:unauthorized-access")
+    with connected(server, retry_total=0) as client, pytest.raises(ServiceBusAuthenticationError):
+        send(client, queue, b"one")
+    assert server.count(queue) == 0
 
 
 def test_a_lock_is_lost_when_a_test_says_so(client, server, queue):
@@ -577,6 +618,18 @@ def test_while_it_is_away_there_is_an_error(server, queue):
             sender.send_messages(ServiceBusMessage(b"one"), timeout=5)
     time.sleep(1.1)
     assert server.count(queue) == 0
+
+
+@pytest.mark.parametrize(
+    "nonsense", [b"GET / HTTP/1.1\r\n\r\n", b"AMQP\x03\x01\x00\x00" + b"\xff" * 500, b""]
+)
+def test_nonsense_harms_nobody_else(client, server, queue, nonsense):
+    address = server.connection_string.split("://")[1].split(";")[0].split(":")
+    with socket.create_connection((address[0], int(address[1]))) as connection:
+        connection.sendall(nonsense)
+        send(client, queue, b"one")
+
+    assert server.count(queue) == 1
 
 
 # asyncio

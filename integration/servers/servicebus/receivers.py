@@ -91,6 +91,8 @@ class Receivers:
         self._waiting = [one for one in self._waiting if one[0] is not receiver]
         if receiver in self._of.get(receiver.queue, ()):
             self._of[receiver.queue].remove(receiver)
+            if not self._of[receiver.queue]:
+                del self._of[receiver.queue]
             if receiver.session is not None and not receiver.lost:
                 receiver.queue.sessions.leave(receiver.session)
 

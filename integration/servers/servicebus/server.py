@@ -70,7 +70,11 @@ class ServiceBusTestServer:
         return self
 
     def stop(self) -> None:
-        """End all connections, and forget all messages. Again does no harm."""
+        """End all connections, and forget all messages. Again does no harm.
+
+        Raises:
+            ExceptionGroup: The server itself failed meanwhile, so that the tests showed nothing.
+        """
         control, self._control = self._control, None
         engine, self._engine = self._engine, None
         thread, self._thread = self._thread, None
@@ -79,6 +83,8 @@ class ServiceBusTestServer:
         if engine is not None and thread is not None:
             engine.call(engine.stop)
             thread.join(10)
+            if engine.errors:
+                raise ExceptionGroup("the test server failed", engine.errors)
 
     def __enter__(self) -> Self:
         return self.start()

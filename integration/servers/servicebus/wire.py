@@ -70,6 +70,7 @@ class Wire:
         self.faults = faults
         self.clock = clock
         self.clients: dict[Connection, Client] = {}
+        self.errors: list[Exception] = []
         # Told of each link that is over.
         self.on_ended: Callable[[Link], None] = lambda _: None
         self._container = container
@@ -79,10 +80,18 @@ class Wire:
         """Have *act* done in so many seconds."""
 
         def then() -> None:
-            act()
+            try:
+                act()
+            except Exception as error:  # noqa: BLE001 - it is told when the server stops
+                self.failed(error)
             self._turn()
 
         self._container.schedule(seconds, _Timer(then))
+
+    def failed(self, error: Exception) -> None:
+        """Note an error of our own."""
+        _log.error("the test server failed", exc_info=error)
+        self.errors.append(error)
 
     def end(self, link: Link, error: BrokerError) -> None:
         """Detach a link, and say why."""
