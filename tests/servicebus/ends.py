@@ -15,7 +15,6 @@ from azure.servicebus import aio as azure_aio
 from postseal.core import AuditEvent, Policy, Sealer, Verdict
 from postseal.servicebus import protect
 from tests.fakes import FakeKeys
-from tests.servicebus.lines import Server
 
 __all__ = ["Blocking", "Ends"]
 
@@ -93,7 +92,7 @@ class Ends:
         kind: ``"blocking"`` or ``"asyncio"``.
     """
 
-    def __init__(self, server: Server, kind: str) -> None:
+    def __init__(self, server: Any, kind: str) -> None:
         self.server = server
         self.is_asyncio = kind == "asyncio"
         self.keys = FakeKeys()
@@ -119,7 +118,7 @@ class Ends:
     def client(self, sealer: Sealer | None = None, **options: Any) -> Any:
         """Make a client, protected where there is a *sealer*."""
         kind: Any = azure_aio.ServiceBusClient if self.is_asyncio else ServiceBusClient
-        client = kind.from_connection_string(self.server.connection_string, **_QUICK)
+        client = kind.from_connection_string(self.server.address, **_QUICK)
         if sealer is not None:
             protect(client, sealer, **({"retry_after": 0.05} | options))
         return self.kept(client)

@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import uuid
 
 import pytest
 from azure.servicebus import ServiceBusMessage, aio
@@ -68,7 +67,7 @@ def test_what_arrived_before_the_connection_ended_is_sent_again_as_the_same_enve
 
 @pytest.mark.parametrize("point", ["attach", "deliver", "delivered"])
 def test_a_connection_that_ends_while_receiving_loses_nothing(server, ends, point):
-    queue = server.create_queue(f"orders-{uuid.uuid4().hex[:12]}", lock_duration=1)
+    queue = server.new_queue(lock_duration=1)
     sealer = ends.sealer(ends.policy(queue))
     send(ends, queue, sealer, "one", "two")
     server.inject(point, "drop", entity=queue)
@@ -305,7 +304,7 @@ def test_a_client_of_another_loop_library_is_not_loaded_for_the_blocking_one():
 
 def test_protecting_while_a_loop_runs_is_one_line(slow, queue):
     async def main():
-        client = aio.ServiceBusClient.from_connection_string(slow.server.connection_string)
+        client = aio.ServiceBusClient.from_connection_string(slow.server.address)
         async with protect(client, slow.sealer(slow.policy(queue))) as opened:
             async with opened.get_queue_sender(queue) as sender:
                 await sender.send_messages(ServiceBusMessage(CARD))

@@ -42,7 +42,7 @@ def peeked(ends, queue, **options):
 @pytest.fixture
 def refused(server):
     """A queue for refused messages."""
-    return server.create_queue(f"refused-{uuid.uuid4().hex[:12]}")
+    return server.new_queue()
 
 
 def drained(receiver):
@@ -165,7 +165,7 @@ def test_raised_by_iteration_which_goes_on_behind_it(ends, queue):
 
 
 def test_what_is_raised_ends_among_the_dead_letters_by_the_brokers_own_count(server, ends):
-    queue = server.create_queue(f"orders-{uuid.uuid4().hex[:12]}", lock_duration=0.5, max_delivery_count=2)
+    queue = server.new_queue(lock_duration=0.5, max_delivery_count=2)
     sealer = ends.sealer(ends.policy(queue))
     inject(ends, queue, CARD)
     with ends.client(sealer).get_queue_receiver(queue) as receiver:
@@ -370,7 +370,7 @@ def test_no_more_is_returned_than_was_asked_for(ends, queue):
 
 
 def test_a_lock_is_renewed_while_its_message_waits(server, ends):
-    queue = server.create_queue(f"orders-{uuid.uuid4().hex[:12]}", lock_duration=2)
+    queue = server.new_queue(lock_duration=2)
     send(ends, queue, ends.sealer(ends.policy(queue)), "one")
     ends.keys.unavailable.set()
     with ends.client(ends.sealer(ends.policy(queue))).get_queue_receiver(queue) as receiver:
@@ -383,7 +383,7 @@ def test_a_lock_is_renewed_while_its_message_waits(server, ends):
 
 
 def test_a_lock_that_ended_meanwhile_brings_the_message_again_once(server, ends):
-    queue = server.create_queue(f"orders-{uuid.uuid4().hex[:12]}", lock_duration=1)
+    queue = server.new_queue(lock_duration=1)
     send(ends, queue, ends.sealer(ends.policy(queue)), "one")
     ends.keys.unavailable.set()
     with ends.client(ends.sealer(ends.policy(queue))).get_queue_receiver(queue) as receiver:
