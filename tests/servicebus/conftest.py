@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -12,14 +13,31 @@ from tests.servicebus.lines import QueueLine
 from tests.servicebus.naps import short_naps
 
 
+class InThread(ServiceBusTestServer):
+    """The test server, with the words of the one in a process of its own."""
+
+    @property
+    def address(self) -> str:
+        return self.connection_string
+
+    def new_queue(self, **options: Any) -> str:
+        return self.create_queue(f"queue-{uuid.uuid4().hex[:12]}", **options)
+
+    def new_topic(self, *subscriptions: str, **options: Any) -> str:
+        topic = self.create_topic(f"topic-{uuid.uuid4().hex[:12]}")
+        for name in subscriptions:
+            self.create_subscription(topic, name, **options)
+        return topic
+
+
 @pytest.fixture(scope="session")
-def server() -> Iterator[ServiceBusTestServer]:
-    with short_naps(), ServiceBusTestServer() as server:
+def server() -> Iterator[InThread]:
+    with short_naps(), InThread() as server:
         yield server
 
 
 @pytest.fixture
-def line(server: ServiceBusTestServer) -> Iterator[QueueLine]:
+def line(server: InThread) -> Iterator[QueueLine]:
     yield from closing(QueueLine(server))
 
 
@@ -35,7 +53,7 @@ def closing(line: QueueLine) -> Iterator[QueueLine]:
 
 
 @pytest.fixture(params=["blocking", "asyncio"])
-def ends(server: ServiceBusTestServer, request: pytest.FixtureRequest) -> Iterator[Ends]:
+def ends(server: InThread, request: pytest.FixtureRequest) -> Iterator[Ends]:
     """Clients, blocking and of asyncio in turn."""
     ends = Ends(server, request.param)
     yield ends
@@ -43,6 +61,6 @@ def ends(server: ServiceBusTestServer, request: pytest.FixtureRequest) -> Iterat
 
 
 @pytest.fixture
-def queue(server: ServiceBusTestServer) -> str:
+def queue(server: InThread) -> str:
     """A queue that nobody used before."""
-    return server.create_queue(f"orders-{uuid.uuid4().hex[:12]}")
+    return server.new_queue()

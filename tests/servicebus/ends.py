@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any, Self
@@ -14,7 +15,6 @@ from azure.servicebus import aio as azure_aio
 from postseal.core import AuditEvent, Policy, Sealer, Verdict
 from postseal.servicebus import protect
 from tests.fakes import FakeKeys
-from tests.servicebus.lines import Server
 
 __all__ = ["Blocking", "Ends"]
 
@@ -92,7 +92,7 @@ class Ends:
         kind: ``"blocking"`` or ``"asyncio"``.
     """
 
-    def __init__(self, server: Server, kind: str) -> None:
+    def __init__(self, server: Any, kind: str) -> None:
         self.server = server
         self.is_asyncio = kind == "asyncio"
         self.keys = FakeKeys()
@@ -118,7 +118,7 @@ class Ends:
     def client(self, sealer: Sealer | None = None, **options: Any) -> Any:
         """Make a client, protected where there is a *sealer*."""
         kind: Any = azure_aio.ServiceBusClient if self.is_asyncio else ServiceBusClient
-        client = kind.from_connection_string(self.server.connection_string, **_QUICK)
+        client = kind.from_connection_string(self.server.address, **_QUICK)
         if sealer is not None:
             protect(client, sealer, **({"retry_after": 0.05} | options))
         return self.kept(client)
@@ -139,6 +139,13 @@ class Ends:
             return azure_aio.AutoLockRenewer(**options)
 
         return Blocking(self._runner.run(made()), self._runner)
+
+    def nap(self, seconds: float) -> None:
+        """Let time pass, in the loop where there is one."""
+        if self._runner is not None:
+            self._runner.run(asyncio.sleep(seconds))
+        else:
+            time.sleep(seconds)
 
     def verdicts(self) -> list[Verdict]:
         """Return the verdict of each audit event, in order."""

@@ -1,9 +1,8 @@
-"""The flavours of the adapter on a Service Bus: single and list, batch, iteration, session, topic; blocking and asyncio."""
+"""The flavours of the adapter on a Service Bus: list, batch and iteration, session, topic; blocking and asyncio."""
 
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar, Protocol
@@ -17,12 +16,10 @@ from tests.contract import Line, Raw, Receiving
 
 __all__ = [
     "AioBatchLine",
-    "AioIterationLine",
     "AioLine",
     "AioSessionLine",
     "AioTopicLine",
     "BatchLine",
-    "IterationLine",
     "QueueLine",
     "Server",
     "SessionLine",
@@ -32,7 +29,7 @@ __all__ = [
 ]
 
 _DEAD = "/$deadletterqueue"
-_SUBSCRIPTION = "all"
+_SUBSCRIPTION = "first"
 _SESSION = "s1"
 _QUICK: dict[str, Any] = {"socket_timeout": 0.02}
 """Seconds that the client waits for a network that is this machine; it waits several times when it closes a receiver."""
@@ -41,11 +38,13 @@ _QUICK: dict[str, Any] = {"socket_timeout": 0.02}
 class Server(Protocol):
     """What a line needs of a Service Bus."""
 
-    connection_string: str
+    @property
+    def address(self) -> str:
+        """A connection string."""
+        ...
 
-    def create_queue(self, name: str, **options: Any) -> str: ...
-    def create_topic(self, name: str, **options: Any) -> str: ...
-    def create_subscription(self, topic: str, name: str, **options: Any) -> str: ...
+    def new_queue(self, **options: Any) -> str: ...
+    def new_topic(self, *subscriptions: str, **options: Any) -> str: ...
 
 
 class QueueLine(Line):
@@ -74,9 +73,7 @@ class QueueLine(Line):
     # -- places ----------------------------------------------------------------------------------------------------
 
     def place(self) -> str:
-        return self.server.create_queue(
-            f"orders-{uuid.uuid4().hex[:12]}", requires_session=self.session is not None
-        )
+        return self.server.new_queue(**({} if self.session is None else {"requires_session": True}))
 
     def place_with_dead_letters(self) -> tuple[str, str]:
         place = self.place()
@@ -88,7 +85,7 @@ class QueueLine(Line):
         """Return the client for *sealer*; the bare one for None."""
         if sealer not in self._clients:
             client = ServiceBusClient.from_connection_string(
-                self.server.connection_string, retry_total=1, retry_backoff_factor=0.05
+                self.server.address, retry_total=1, retry_backoff_factor=0.05
             )
             self._ends.callback(client.close)
             self._clients[sealer] = client
@@ -179,7 +176,9 @@ class ReceiverAtWork(Receiving):
 
 
 class BatchLine(QueueLine):
-    """Queues, several messages by `ServiceBusMessageBatch`."""
+    """Queues, several messages by `ServiceBusMessageBatch`, received by iteration."""
+
+    wait: ClassVar[float] = 0.1
 
     def send_batch(self, sealer: Sealer, place: str, batch: Any) -> None:
         with self.sender(self.client(sealer), place) as sender:
@@ -187,12 +186,6 @@ class BatchLine(QueueLine):
             for message in batch:
                 whole.add_message(message)
             sender.send_messages(whole)
-
-
-class IterationLine(QueueLine):
-    """Queues, received by iteration."""
-
-    wait: ClassVar[float] = 0.1
 
     def at_work(self, receiver: Any, settles: bool) -> ReceiverAtWork:
         return IteratingAtWork(receiver, settles)
@@ -217,9 +210,7 @@ class TopicLine(QueueLine):
     """A topic to send to, a subscription to receive from."""
 
     def place(self) -> str:
-        topic = self.server.create_topic(f"orders-{uuid.uuid4().hex[:12]}")
-        self.server.create_subscription(topic, _SUBSCRIPTION)
-        return topic
+        return self.server.new_topic(_SUBSCRIPTION)
 
     def sender(self, client: Any, place: str) -> Any:
         return client.get_topic_sender(place, **_QUICK)
@@ -245,7 +236,7 @@ class AioLine(QueueLine):
             return super().client(None)
         if sealer not in self._clients:
             client = azure_aio.ServiceBusClient.from_connection_string(
-                self.server.connection_string, retry_total=1, retry_backoff_factor=0.05
+                self.server.address, retry_total=1, retry_backoff_factor=0.05
             )
             self._clients[sealer] = protect(client, sealer, retry_after=0.05)
             self._ends.callback(lambda: self.runner.run(client.close()))
@@ -304,7 +295,9 @@ class AioAtWork(ReceiverAtWork):
 
 
 class AioBatchLine(AioLine):
-    """Queues, several messages by `ServiceBusMessageBatch`, by the client of asyncio."""
+    """Queues, several messages by `ServiceBusMessageBatch`, received by iteration, by the client of asyncio."""
+
+    wait: ClassVar[float] = 0.1
 
     def send_batch(self, sealer: Sealer, place: str, batch: Any) -> None:
         async def send(sender: Any) -> None:
@@ -314,12 +307,6 @@ class AioBatchLine(AioLine):
             await sender.send_messages(whole)
 
         self._send(sealer, place, send)
-
-
-class AioIterationLine(AioLine):
-    """Queues, received by asynchronous iteration."""
-
-    wait: ClassVar[float] = 0.1
 
     def aio_at_work(self, receiver: Any, settles: bool) -> AioAtWork:
         return AioIteratingAtWork(receiver, settles, self.runner)

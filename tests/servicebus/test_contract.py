@@ -23,10 +23,6 @@ class TestBatch(_Flavour):
     kind = lines.BatchLine
 
 
-class TestIteration(_Flavour):
-    kind = lines.IterationLine
-
-
 class TestSession(_Flavour):
     kind = lines.SessionLine
 
@@ -41,10 +37,6 @@ class TestAioQueue(_Flavour):
 
 class TestAioBatch(_Flavour):
     kind = lines.AioBatchLine
-
-
-class TestAioIteration(_Flavour):
-    kind = lines.AioIterationLine
 
 
 class TestAioSession(_Flavour):

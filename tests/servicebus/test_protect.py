@@ -193,9 +193,7 @@ def test_the_sealed_client_is_one_from_the_start(server, ends, queue):
     module = postseal.servicebus.aio if ends.is_asyncio else postseal.servicebus
     kind = aio.ServiceBusClient if ends.is_asyncio else ServiceBusClient
     sealer = ends.sealer(ends.policy(queue))
-    client = module.SealedServiceBusClient.from_connection_string(
-        server.connection_string, sealer=sealer, hold=60
-    )
+    client = module.SealedServiceBusClient.from_connection_string(server.address, sealer=sealer, hold=60)
     assert isinstance(client, kind)
     with ends.kept(client) as opened:
         with opened.get_queue_sender(queue) as sender:

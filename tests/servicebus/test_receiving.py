@@ -1,8 +1,5 @@
 """What a protected receiver hands on, by every way to receive; sessions and their state; locks."""
 
-import asyncio
-import time
-import uuid
 
 import pytest
 from azure.servicebus import NEXT_AVAILABLE_SESSION, ServiceBusMessage, ServiceBusReceiveMode
@@ -203,9 +200,7 @@ def test_dead_letters_are_opened_with_their_reason(ends, queue):
 
 
 def test_a_subscription_reads_what_was_sent_to_its_topic(server, ends):
-    topic = server.create_topic(f"orders-{uuid.uuid4().hex[:12]}")
-    for name in ("emea", "apac"):
-        server.create_subscription(topic, name)
+    topic = server.new_topic("emea", "apac")
     sealer = ends.sealer(ends.policy(topic))
     client = ends.client(sealer)
     with client.get_topic_sender(topic) as sender:
@@ -220,8 +215,8 @@ def test_a_subscription_reads_what_was_sent_to_its_topic(server, ends):
 
 def test_a_forwarded_message_opens_where_the_policy_accepts_it(server, ends):
     """E2: from queue to queue by the broker's own hand."""
-    there = server.create_queue(f"there-{uuid.uuid4().hex[:12]}")
-    here = server.create_queue(f"here-{uuid.uuid4().hex[:12]}", forward_to=there)
+    there = server.new_queue()
+    here = server.new_queue(forward_to=there)
     sealer = ends.sealer(ends.policy(here, accept_from=[f"servicebus:{there}"]))
     send(ends, here, sealer, CARD)
     with ends.client(sealer).get_queue_receiver(there) as receiver:
@@ -231,8 +226,8 @@ def test_a_forwarded_message_opens_where_the_policy_accepts_it(server, ends):
 
 
 def test_a_forwarded_message_is_refused_where_no_policy_accepts_it(server, ends):
-    there = server.create_queue(f"there-{uuid.uuid4().hex[:12]}")
-    here = server.create_queue(f"here-{uuid.uuid4().hex[:12]}", forward_to=there)
+    there = server.new_queue()
+    here = server.new_queue(forward_to=there)
     send(ends, here, ends.sealer(ends.policy(here)), CARD)
     with (
         ends.client(ends.sealer(ends.policy(there))).get_queue_receiver(there) as receiver,
@@ -248,7 +243,7 @@ def test_a_forwarded_message_is_refused_where_no_policy_accepts_it(server, ends)
 @pytest.fixture
 def sessions(server):
     """A queue with sessions."""
-    return server.create_queue(f"orders-{uuid.uuid4().hex[:12]}", requires_session=True)
+    return server.new_queue(requires_session=True)
 
 
 def test_sessions_are_received_each_by_itself(ends, sessions):
@@ -404,7 +399,7 @@ def test_a_session_lock_that_was_lost_is_told_as_ever(server, ends, sessions):
 
 
 def test_locks_are_renewed_by_hand_and_by_the_clients_own_renewer(server, ends):
-    queue = server.create_queue(f"orders-{uuid.uuid4().hex[:12]}", lock_duration=3)
+    queue = server.new_queue(lock_duration=3)
     sealer = ends.sealer(ends.policy(queue))
     send(ends, queue, sealer, "one", "two")
     renewer = ends.renewer(max_lock_renewal_duration=30)
@@ -413,7 +408,7 @@ def test_locks_are_renewed_by_hand_and_by_the_clients_own_renewer(server, ends):
         [message] = receiver.receive_messages(max_wait_time=5)
         renewer.register(receiver, message)
         before = message.locked_until_utc
-        nap(ends, 3.2)
+        ends.nap(3.2)
         assert message.locked_until_utc > before
         receiver.complete_message(message)
     with client.get_queue_receiver(queue) as receiver:
@@ -451,11 +446,3 @@ def test_a_lock_that_was_lost_is_told_as_ever_and_nothing_is_lost(server, ends, 
         assert (str(again), again.delivery_count) == ("one", 1)
         receiver.complete_message(again)
     assert ends.events == []
-
-
-def nap(ends, seconds):
-    """Let time pass, in the loop where there is one."""
-    if ends.is_asyncio:
-        ends._runner.run(asyncio.sleep(seconds))
-    else:
-        time.sleep(seconds)

@@ -57,7 +57,7 @@ def taken(ends, queue, sealer, count=1, **options):
 )
 def test_whatever_a_sender_takes_is_sealed(server, ends, message):
     """A1: the generator serves one of the two clients only, so each gets a queue and what is left of it."""
-    queue = server.create_queue(f"orders-{id(message)}-{ends.is_asyncio}")
+    queue = server.new_queue()
     if ends.is_asyncio and not isinstance(
         message, (list, tuple, dict, ServiceBusMessage, AmqpAnnotatedMessage)
     ):
@@ -220,7 +220,7 @@ def test_messages_stay_as_they_were_and_can_be_sent_again(ends, queue):
 
 
 def test_a_received_message_can_be_sent_on(server, ends, queue):
-    there = server.create_queue(f"{queue}-there")
+    there = server.new_queue()
     policy = ends.policy(queue)
     onwards = ends.sealer(
         policy, type(policy)(name="there", destinations=[f"servicebus:{there}"], keys=["main"])
@@ -251,7 +251,7 @@ def test_a_batch_of_an_unprotected_sender_is_refused(ends, queue):
 
 
 def test_a_batch_of_another_queue_is_refused(server, ends, queue):
-    there = server.create_queue(f"{queue}-there")
+    there = server.new_queue()
     both = ends.sealer(ends.policy("*"))
     client = ends.client(both)
     with client.get_queue_sender(queue) as sender, client.get_queue_sender(there) as other:
@@ -354,7 +354,7 @@ def test_everything_of_a_message_comes_back(ends, queue):
     ids=["map", "nothing", "text", "sequence", "sections"],
 )
 def test_bodies_of_every_kind_come_back_as_they_would_bare(server, ends, queue, raw):
-    bare_queue = server.create_queue(f"{queue}-bare")
+    bare_queue = server.new_queue()
     with ends.bare.get_queue_sender(bare_queue) as sender:
         sender.send_messages(raw)
     [bare] = held(ends, bare_queue, 1)

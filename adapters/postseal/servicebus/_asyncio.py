@@ -92,8 +92,11 @@ def _sealed_receiver(base: type[ServiceBusReceiver]) -> type[ServiceBusReceiver]
             return opened()
 
         async def close(self) -> None:
-            await arun(self._postseal.close())
-            await super().close()
+            try:
+                await arun(self._postseal.close())
+                await super().close()
+            finally:
+                await arun(self._postseal.closed())
 
     return SealedReceiver
 

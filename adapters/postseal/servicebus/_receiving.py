@@ -27,8 +27,6 @@ _DEFAULT_WAIT: Final = 60.0
 """Seconds that a receive waits where nobody says. Source: azure-servicebus 7.15, DEFAULT_RECEIVE_WAIT_TIME_SECS."""
 _LEAST_WAIT: Final = 0.01
 """Seconds. The client library takes no wait of none."""
-_LEAST_MARGIN: Final = 1.0
-"""Seconds before its end when a lock is renewed, at least."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,13 +186,16 @@ class Receiving:
     # -- the end ---------------------------------------------------------------------------------------------------
 
     def close(self) -> Flow[None]:
-        """Give back what is held."""
-        held, self._held = [one.message for one in self._held], deque()
+        """Give back what is held, while the receiver is still open."""
         if not self._place.deletes:
-            for message in held:
-                yield from self._settling.abandon(message)
-            held = []
-        yield from self._settling.close(held)
+            held, self._held = self._held, deque()
+            for one in held:
+                yield from self._settling.abandon(one.message)
+
+    def closed(self) -> Flow[None]:
+        """Save what only we have, when the receiver is closed: before, it might receive that again, and delete it."""
+        held, self._held = self._held, deque()
+        yield from self._settling.close([one.message for one in held])
 
     # -- opening ---------------------------------------------------------------------------------------------------
 
@@ -242,8 +243,7 @@ class Receiving:
             self._due = self._now() if opened else self._now() + self._pause
             if not opened:
                 _log.warning("messages at %s wait: the key service did not answer", self._place.entity_path)
-        margin = max((self._lock_left(message) or 0.0) / 2, _LEAST_MARGIN)
-        self._held.append(_Held(message, self._now(), margin, opened))
+        self._held.append(_Held(message, self._now(), self._margin(message), opened))
 
     def _again(self, count: int) -> Flow[list[Any]]:
         """Try again to open what is held, in its order, where it is time; return up to *count* opened."""
@@ -264,7 +264,9 @@ class Receiving:
             self._held.extend(waiting)
         if batch.withheld:
             self._pause = min(self._pause * 2, _MAX_PAUSE)
-            self._due = self._now() + min([self._pause, *(one.margin for one in self._held)])
+            # Half of what is left of a lock: none is to end meanwhile.
+            soonest = min([self._pause, *(self._margin(one.message) for one in self._held)])
+            self._due = self._now() + max(soonest, _LEAST_WAIT)
         else:
             self._due = 0.0
         if not batch.opened:
@@ -273,7 +275,9 @@ class Receiving:
 
     def _held_again(self, opened: list[Any]) -> list[_Held]:
         self._due = 0.0
-        return [_Held(message, self._now(), _LEAST_MARGIN, opened=True) for message in reversed(opened)]
+        return [
+            _Held(message, self._now(), self._margin(message), opened=True) for message in reversed(opened)
+        ]
 
     def _waits_on(self, one: _Held, batch: Sorted, away: set[bytes], count: int) -> Flow[bool]:
         """Try to open *one* of those held; tell whether it has to wait on."""
@@ -304,7 +308,7 @@ class Receiving:
                 return False
             session = self._below.target.session if self._place.in_order else None
             yield session.renew_lock if session else self._below.step("renew_message_lock", held.message)
-            held.margin = max((self._lock_left(held.message) or 0.0) / 2, _LEAST_MARGIN)
+            held.margin = self._margin(held.message)
         except Exception as error:  # noqa: BLE001 - the broker has the message, and delivers it again
             _log.warning(
                 "a lock at %s could not be renewed: %s", self._place.entity_path, type(error).__name__
@@ -318,6 +322,11 @@ class Receiving:
             self._below.target.session.locked_until_utc if self._place.in_order else message.locked_until_utc
         )
         return None if until is None else float((until - datetime.now(UTC)).total_seconds())
+
+    def _margin(self, message: Any) -> float:
+        """Return how many seconds before its end the lock of *message* is to be renewed: half of what is left."""
+        left = self._lock_left(message)
+        return self._waiting.hold if left is None else max(left, 0.0) / 2
 
     def _is_full(self) -> bool:
         """Tell whether nothing more is to be received: what comes would have to wait, too."""

@@ -107,8 +107,11 @@ def _sealed_receiver(base: type[ServiceBusReceiver]) -> type[ServiceBusReceiver]
             return opened()
 
         def close(self) -> None:
-            run(self._postseal.close())
-            super().close()
+            try:
+                run(self._postseal.close())
+                super().close()
+            finally:
+                run(self._postseal.closed())
 
     return SealedReceiver
 

@@ -1,0 +1,47 @@
+"""The contract of all adapters, on a Service Bus in a process of its own."""
+
+import pytest
+
+from tests.contract import AdapterContract, BinaryBodies
+from tests.servicebus import lines
+from tests.servicebus.conftest import closing
+
+
+class _Flavour(BinaryBodies, AdapterContract):
+    kind: type[lines.QueueLine]
+
+    @pytest.fixture
+    def line(self, servicebus):
+        yield from closing(self.kind(servicebus))
+
+
+class TestQueue(_Flavour):
+    kind = lines.QueueLine
+
+
+class TestBatch(_Flavour):
+    kind = lines.BatchLine
+
+
+class TestSession(_Flavour):
+    kind = lines.SessionLine
+
+
+class TestTopic(_Flavour):
+    kind = lines.TopicLine
+
+
+class TestAioQueue(_Flavour):
+    kind = lines.AioLine
+
+
+class TestAioBatch(_Flavour):
+    kind = lines.AioBatchLine
+
+
+class TestAioSession(_Flavour):
+    kind = lines.AioSessionLine
+
+
+class TestAioTopic(_Flavour):
+    kind = lines.AioTopicLine
