@@ -158,7 +158,8 @@ def _protected(kind: type[Connection]) -> type[Connection]:
             hooks = hooks_of(self)
             if hooks is not None:
                 hooks.cover(underlay)
-            self.__dict__["transport"] = underlay
+            own: Any = vars(self)
+            own["transport"] = underlay
 
         def channel(self, *arguments: Any, **options: Any) -> Any:
             channel = super().channel(*arguments, **options)
