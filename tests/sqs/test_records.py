@@ -201,6 +201,28 @@ def test_a_damaged_record_is_not_discarded(world):
     assert failed(open_records(event, world.sealer(policy), reports_failures=True)) == ["id-0"]
 
 
+def test_json_of_a_topic_that_was_damaged_around_the_message_comes_again(world):
+    """A9: sealed is the message alone; all else of that JSON is only guarded by MD5OfBody."""
+    from postseal.core import Policy
+
+    policy = Policy(
+        name="shop", destinations=["sns:shop"], accept_from=["sqs:orders"], keys=["main"], on_refused="discard"
+    )
+    text = text_of(world.sealer(policy).seal(CLEAR.encode(), destination="sns:shop"))
+    content = {
+        "Type": "Notification",
+        "TopicArn": "arn:aws:sns:us-east-2:123456789012:shop",
+        "Message": text,
+        "Subject": "pay",
+    }
+    event = event_of(json.dumps(content), json.dumps(content))
+    event["Records"][0]["body"] = event["Records"][0]["body"].replace("pay", "p\u00e4y")
+    batch = open_records(event, world.sealer(policy), reports_failures=True)
+    assert [record["messageId"] for record in batch] == ["id-1"]
+    assert failed(batch) == ["id-0"]
+    assert world.verdicts() == [Verdict.MALFORMED]
+
+
 # -- what waits
 
 
@@ -321,6 +343,13 @@ def test_one_message_opens_with_what_is_bound(world):
     ):
         with pytest.raises(Refused):
             open_message(text, sealer, **beside, **other)
+
+
+def test_in_off_one_message_is_handed_on_as_it_is(world):
+    [text] = sealed(world, world.policy("orders"), CLEAR)
+    sealer = world.sealer(world.policy("orders", mode="off"))
+    assert [open_message(each, sealer, destination="sqs:orders") for each in (text, CLEAR)] == [text, CLEAR]
+    assert world.events == []
 
 
 def test_one_message_is_refused_with_one_event(world):

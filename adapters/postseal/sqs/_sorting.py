@@ -24,6 +24,7 @@ from postseal.sqs._wrapped import Wrapper
 __all__ = ["Broken", "Received", "Sorting", "Turned"]
 
 _log: Final = logging.getLogger("postseal.sqs")
+_DAMAGED: Final = "MD5OfBody is not that of the body received"
 
 
 class Received(Mapping[str, str | int]):
@@ -85,7 +86,7 @@ class Received(Mapping[str, str | int]):
         if self._coordinates is None:
             self._coordinates = {"message_id": self.message_id, "receive_count": self.receive_count}
             if self.damaged:
-                self._coordinates["damaged"] = "MD5OfBody is not that of the body received"
+                self._coordinates["damaged"] = _DAMAGED
         return self._coordinates
 
     def __getitem__(self, name: str) -> str | int:
@@ -145,7 +146,8 @@ class Sorting:
 
     def __iter__(self) -> Iterator[Received]:
         place = self._place
-        # What opens is authentic, letter by letter, whatever MD5 came with it; clear text that is let pass has nothing else.
+        # What opens is authentic, letter by letter, whatever MD5 came with it; clear text that is let pass has nothing else, nor has
+        # SNS's JSON around what opens (see `opened`).
         checks = place.policy.mode != "enforce"
         plain = not place.bind and not place.bind_group
         for message in self.messages:
@@ -160,7 +162,7 @@ class Sorting:
                 self.withheld.append(one)
                 continue
             if checks and one.damaged:
-                self._refuse(one, Verdict.MALFORMED, "MD5OfBody is not that of the body received", stays=True)
+                self._refuse(one, Verdict.MALFORMED, _DAMAGED, stays=True)
                 continue
             if not plain:
                 one.headers = self._headers(one)
@@ -193,6 +195,9 @@ class Sorting:
             self._refuse(one, Verdict.MALFORMED, "the opened body is no text")
             return
         if wrapper is not None:
+            if one.damaged:
+                self._refuse(one, Verdict.MALFORMED, _DAMAGED, stays=True)
+                return
             if opened.destination != wrapper.destination:
                 # Else anybody could put what was sent to the queue itself into a wrapper of their own making.
                 self._refuse(
