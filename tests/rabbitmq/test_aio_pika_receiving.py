@@ -155,6 +155,26 @@ async def test_what_waits_when_its_consumer_is_cancelled_is_requeued(broker):
 
 
 @on_loop
+async def test_what_is_refused_after_its_consumer_was_cancelled_is_requeued(broker):
+    """It is no longer that consumer's to settle."""
+    async with World.at(broker, on_refused="discard") as world:
+        await world.queue()
+        await world.publish(world.connection, BODY)
+        sealed = await world.raw()
+        await world.publish(world.bare, sealed.body[:-1] + bytes([sealed.body[-1] ^ 1]))  # another wrapped key
+        world.keys.slow.set()
+        handler = Handler()
+        channel, queue, tag = await started(await world.protected(), handler)
+        await until(world.keys.waiting.is_set)
+        underlay = await channel.get_underlay_channel()
+        del underlay.consumers[tag]  # as when the broker cancels it
+        world.keys.unblock()
+        await until(lambda: len(world.events) == 1)
+        await until(lambda: "Basic.Nack" in broker.seen)
+        assert handler.bodies == []
+
+
+@on_loop
 async def test_what_waits_when_its_queue_is_deleted_is_not_handed_on(broker):
     async with World.at(broker) as world:
         await world.queue()
@@ -215,6 +235,23 @@ async def test_a_single_message_whose_key_is_away_is_back_in_its_queue(broker):
         async with receiver.channel() as channel:
             with pytest.raises(QueueEmpty):
                 await (await channel.get_queue("orders")).get()
+
+
+@on_loop
+async def test_a_single_message_that_nobody_waits_for_any_more_is_back_in_its_queue(broker):
+    """A get that was cancelled while it waited for the key has handed nothing on, so it keeps nothing."""
+    async with World.at(broker) as world:
+        await world.queue()
+        await world.publish(world.connection, BODY)
+        world.keys.slow.set()
+        async with (await world.protected()).channel() as channel:
+            asked = asyncio.create_task((await channel.get_queue("orders")).get())
+            await until(world.keys.waiting.is_set)
+            asked.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asked
+            assert (await world.raw()).body  # while the channel is open
+        world.keys.unblock()
 
 
 @on_loop

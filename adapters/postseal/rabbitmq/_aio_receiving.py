@@ -163,7 +163,9 @@ class Consumer:
                 continue
             except Exception as error:  # noqa: BLE001 - settled where the message is
                 self._failures = 0
-                return error if self._holds(delivery) else None
+                if self._holds(delivery):
+                    return error
+                break
             self._failures = 0
             if self._holds(delivery):
                 return opened
@@ -275,7 +277,12 @@ class Getter(Consumer):
             Refused: It is refused, and the policy says "raise". It was not settled.
             KeyUnavailable: Its key could not be had. It was requeued.
         """
-        await self.receive(message)
+        frame: Any = message.delivery
+        try:
+            await self.receive(message)
+        except asyncio.CancelledError:
+            await self._guard.give_back(frame.delivery_tag)  # nobody waits for it any more
+            raise
         return self._taken
 
     def _take(self, message: DeliveredMessage) -> None:
