@@ -130,6 +130,8 @@ class _Connection:
             self.method(0, spec.Connection.Start(0, 9, properties, "PLAIN", "en_US"))
             while len(head := stream.read(7)) == 7:
                 kind, number, size = _HEADER.unpack(head)
+                if size + 8 > _FRAME_MAX:
+                    return  # as RabbitMQ closes the connection of who sends one
                 payload = stream.read(size + 1)
                 with self.broker.lock:
                     self._frame(kind, number, head + payload, payload[:-1])

@@ -161,7 +161,9 @@ async def test_what_is_refused_after_its_consumer_was_cancelled_is_requeued(brok
         await world.queue()
         await world.publish(world.connection, BODY)
         sealed = await world.raw()
-        await world.publish(world.bare, sealed.body[:-1] + bytes([sealed.body[-1] ^ 1]))  # another wrapped key
+        await world.publish(
+            world.bare, sealed.body[:-1] + bytes([sealed.body[-1] ^ 1])
+        )  # another wrapped key
         world.keys.slow.set()
         handler = Handler()
         channel, queue, tag = await started(await world.protected(), handler)

@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+import struct
 
 import aio_pika
+import pika
 import pytest
 
 from postseal.core import KeyUnavailable, Refused, Verdict
@@ -151,6 +153,37 @@ async def test_quarantined_as_it_came_with_its_verdict(broker, way, no_ack):
             "postseal-routing-key": "orders",
         }
         assert len(world.events) == 1
+
+
+class Crafted(pika.BasicProperties):
+    """Properties whose only header is a number that aiormq reads, and cannot write."""
+
+    def encode(self):
+        table = b"\x01xd" + struct.pack(">d", 1e300)
+        return [struct.pack(">HI", self.FLAG_HEADERS, len(table)), table]
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [pika.BasicProperties(headers={"big": ["x" * 1000] * 130 + ["x" * 350]}), Crafted()],
+    ids=["almost a frame", "a number"],
+)
+@on_loop
+async def test_headers_that_cannot_be_copied_do_not_keep_a_message_out_of_quarantine(broker, properties):
+    """E5: whoever may publish could else stop a consumer with them, or have its connection closed for a frame too large."""
+    async with World.at(broker, **QUARANTINE) as world:
+        await world.queue()
+        await world.queue("refused")
+        with pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", broker.port)) as connection:
+            connection.channel().basic_publish("", "orders", CLEAR, properties)
+        bodies, _ = await consuming(world.connection)
+        copy = await world.raw("refused")
+        assert (copy.body, bodies) == (CLEAR, [])
+        assert copy.headers == {
+            "postseal-verdict": "unprotected",
+            "postseal-exchange": "",
+            "postseal-routing-key": "orders",
+        }
 
 
 @on_loop

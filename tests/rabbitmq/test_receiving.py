@@ -1,10 +1,13 @@
 """What pika hands on, what it is kept from, and what becomes of that at the broker."""
 
+import asyncio
 import time
 from contextlib import contextmanager
 
+import aio_pika
 import pika
 import pytest
+from pamqp.commands import Basic
 
 from postseal.core import ConfigError, KeyUnavailable, Refused, Verdict
 from postseal.rabbitmq import VERDICT_HEADER
@@ -155,6 +158,34 @@ def test_the_quarantine_gets_a_copy_and_the_queue_is_rid_of_it(
     }
     assert (properties.expiration, properties.user_id, properties.type) == (None, None, "pay")
     assert world.verdicts() == [Verdict.UNPROTECTED]
+
+
+@pytest.mark.parametrize(
+    "value", [["x" * 1000] * 130 + ["x" * 300], [1] * 60_000], ids=["almost a frame", "small integers"]
+)
+def test_headers_that_cannot_be_copied_do_not_keep_a_message_out_of_quarantine(
+    world, line, broker, place, queue, refused_queue, value
+):
+    """E5: whoever may publish could else have the consumer's connection closed, for a frame that is too large."""
+    sent = Basic.Properties(headers={"big": value, "tenant": "north"}, message_id="7")
+
+    async def forge_it():
+        async with await aio_pika.connect(f"amqp://127.0.0.1:{broker.port}/") as connection:
+            channel = await (await connection.channel()).get_underlay_channel()
+            await channel.basic_publish(b"forged", routing_key=queue, properties=sent)
+
+    asyncio.run(forge_it())
+    with line.connect(world.sealer(quarantining(world, place))) as connection:
+        connection.channel().basic_consume(queue, lambda *_: pytest.fail("handed on"))
+        until(connection, lambda: line.has_message(refused_queue) and state(broker, queue) == (0, 0))
+    with line.bare() as channel:
+        _, properties, body = channel.basic_get("refused")
+    assert (body, properties.message_id) == (b"forged", "7")
+    assert properties.headers == {
+        VERDICT_HEADER: "unprotected",
+        "postseal-exchange": "",
+        "postseal-routing-key": queue,
+    }
 
 
 def test_many_are_quarantined_in_order_and_good_ones_pass_them(world, line, place, queue, refused_queue):

@@ -206,7 +206,11 @@ def test_json_of_a_topic_that_was_damaged_around_the_message_comes_again(world):
     from postseal.core import Policy
 
     policy = Policy(
-        name="shop", destinations=["sns:shop"], accept_from=["sqs:orders"], keys=["main"], on_refused="discard"
+        name="shop",
+        destinations=["sns:shop"],
+        accept_from=["sqs:orders"],
+        keys=["main"],
+        on_refused="discard",
     )
     text = text_of(world.sealer(policy).seal(CLEAR.encode(), destination="sns:shop"))
     content = {

@@ -9,8 +9,9 @@ from typing import Any, Final
 
 from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
+from pamqp.header import ContentHeader
 
-from postseal.rabbitmq._message import quarantine_headers
+from postseal.rabbitmq._message import least_headers, quarantine_headers
 from postseal.rabbitmq._settling import Turned
 
 __all__ = ["Quarantine"]
@@ -50,7 +51,7 @@ class Quarantine:
                     message.body,
                     exchange=exchange,
                     routing_key=routing_key,
-                    properties=_copied(properties, headers),
+                    properties=_fitting(_copied(properties, headers), channel.max_content_size),
                     mandatory=True,
                 )
         except Exception as error:  # noqa: BLE001 - whatever it is: nothing is confirmed, and nothing lost
@@ -80,3 +81,14 @@ def _copied(properties: Any, headers: dict[str, Any]) -> Basic.Properties:
         message_type=properties.message_type,
         app_id=properties.app_id,
     )
+
+
+def _fitting(properties: Basic.Properties, most: int) -> Basic.Properties:
+    """Return *properties*; with no headers but ours where they cannot be written in *most* bytes."""
+    try:
+        fits = len(ContentHeader(properties=properties).marshal()) <= most
+    except Exception:  # noqa: BLE001 - aiormq reads what it cannot write
+        fits = False
+    if not fits:
+        properties.headers = least_headers(properties.headers or {})
+    return properties

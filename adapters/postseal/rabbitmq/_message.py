@@ -27,6 +27,7 @@ __all__ = [
     "check_bound",
     "check_policy",
     "destination_of",
+    "least_headers",
     "place_of",
     "quarantine_headers",
     "speaks_of_rabbitmq",
@@ -259,3 +260,12 @@ def quarantine_headers(
     """
     kept = {name: value for name, value in (headers or {}).items() if name not in ("CC", "BCC")}
     return kept | {VERDICT_HEADER: verdict.value, EXCHANGE_HEADER: exchange, KEY_HEADER: routing_key}
+
+
+def least_headers(headers: Table) -> dict[str, Any]:
+    """Return ours of `quarantine_headers` alone, for a message whose own cannot be written again.
+
+    A client reads types that it does not write, or writes in more bytes; and a frame that was nearly full has no room for ours. Whoever can
+    publish could else keep a message out of the quarantine, or have our connection closed for a frame that is too large.
+    """
+    return {name: headers[name] for name in (VERDICT_HEADER, EXCHANGE_HEADER, KEY_HEADER)}

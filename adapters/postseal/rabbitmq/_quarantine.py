@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from pika.spec import Basic, BasicProperties
 
+from postseal.rabbitmq._message import least_headers
+
 __all__ = ["Quarantine"]
+
+_BESIDE: Final = 22
+"""Bytes of a frame with properties that are none. Source: AMQP 0-9-1, 2.3.5 and 2.3.5.2."""
 
 
 class _Copy(NamedTuple):
@@ -66,6 +71,7 @@ class Quarantine:
             elif self._ready:
                 copy = self._under_way = self._waiting.popleft()
                 self._returned = False
+                _fit(copy.properties, self._channel.connection.params.frame_max - _BESIDE)
                 # Mandatory: without it, the broker confirms what no queue took.
                 self._channel.basic_publish(
                     copy.exchange, copy.routing_key, copy.body, copy.properties, mandatory=True
@@ -117,3 +123,13 @@ def _copied(properties: Any, headers: Mapping[str, Any]) -> BasicProperties:
         type=properties.type,
         app_id=properties.app_id,
     )
+
+
+def _fit(properties: BasicProperties, most: int) -> None:
+    """Leave of the headers only ours where *properties* cannot be written in *most* bytes."""
+    try:
+        fits = sum(map(len, properties.encode())) <= most
+    except Exception:  # noqa: BLE001 - pika reads what it cannot write
+        fits = False
+    if not fits:
+        properties.headers = least_headers(properties.headers or {})
