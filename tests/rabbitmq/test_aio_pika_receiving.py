@@ -166,7 +166,7 @@ async def test_what_is_refused_after_its_consumer_was_cancelled_is_requeued(brok
         )  # another wrapped key
         world.keys.slow.set()
         handler = Handler()
-        channel, queue, tag = await started(await world.protected(), handler)
+        channel, _, tag = await started(await world.protected(), handler)
         await until(world.keys.waiting.is_set)
         underlay = await channel.get_underlay_channel()
         del underlay.consumers[tag]  # as when the broker cancels it

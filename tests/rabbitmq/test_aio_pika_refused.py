@@ -155,6 +155,20 @@ async def test_quarantined_as_it_came_with_its_verdict(broker, way, no_ack):
         assert len(world.events) == 1
 
 
+@on_loop
+async def test_a_message_that_cc_puts_into_another_queue_lies_there_and_not_where_it_was_sent(broker):
+    """A9: whoever may publish to the default exchange could else have one queue's messages handed on by another's handler."""
+    async with World.at(broker, on_refused="discard") as world:
+        await world.queue()
+        await world.queue("refunds")
+        await world.publish(world.connection, BODY)
+        sealed = await world.raw()
+        await world.publish(world.bare, sealed.body, headers={"BCC": ["refunds"]})
+        assert (await world.take(world.connection)).body == BODY
+        assert await world.take(world.connection, "refunds") is None
+        assert [event.verdict for event in world.events] == [Verdict.WRONG_DESTINATION]
+
+
 class Crafted(pika.BasicProperties):
     """Properties whose only header is a number that aiormq reads, and cannot write."""
 

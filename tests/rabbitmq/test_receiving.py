@@ -9,7 +9,7 @@ import pika
 import pytest
 from pamqp.commands import Basic
 
-from postseal.core import ConfigError, KeyUnavailable, Refused, Verdict
+from postseal.core import ConfigError, KeyUnavailable, Policy, Refused, Verdict
 from postseal.rabbitmq import VERDICT_HEADER
 from postseal.rabbitmq._pika import hooks_of
 from tests.contract import ORDER, Raw
@@ -164,7 +164,7 @@ def test_the_quarantine_gets_a_copy_and_the_queue_is_rid_of_it(
     "value", [["x" * 1000] * 130 + ["x" * 300], [1] * 60_000], ids=["almost a frame", "small integers"]
 )
 def test_headers_that_cannot_be_copied_do_not_keep_a_message_out_of_quarantine(
-    world, line, broker, place, queue, refused_queue, value
+    world, line, broker, place, queue, *, refused_queue, value
 ):
     """E5: whoever may publish could else have the consumer's connection closed, for a frame that is too large."""
     sent = Basic.Properties(headers={"big": value, "tenant": "north"}, message_id="7")
@@ -186,6 +186,33 @@ def test_headers_that_cannot_be_copied_do_not_keep_a_message_out_of_quarantine(
         "postseal-exchange": "",
         "postseal-routing-key": queue,
     }
+
+
+def test_a_message_that_cc_puts_into_another_queue_lies_there_and_not_where_it_was_sent(world, line):
+    """A9: whoever may publish to the default exchange could else have one queue's messages handed on by another's handler."""
+    orders, refunds, audit = (line.place() for _ in range(3))
+    accepts = {orders: [f"rabbitmq:{audit}"], refunds: []}
+    sealer = world.sealer(
+        *(
+            Policy(name=place[1:], destinations=[f"rabbitmq:{place}"], accept_from=others, keys=["main"])
+            for place, others in accepts.items()
+        )
+    )
+    line.send(sealer, orders, ORDER)
+    [raw] = line.held(orders, 1)
+    with line.bare() as channel:
+        names = [line.queue(refunds), line.queue(audit)]
+        channel.basic_publish("", line.queue(orders), raw.body, pika.BasicProperties(headers={"BCC": names}))
+    with line.connect(sealer) as connection:
+        channel = connection.channel()
+        assert channel.basic_get(line.queue(audit))[2] == ORDER
+        with pytest.raises(Refused) as refused:
+            channel.basic_get(line.queue(refunds))
+        came = []
+        channel.basic_consume(line.queue(orders), lambda *message: came.append(message[3]))
+        until(connection, lambda: bool(came))
+    assert refused.value.verdict is Verdict.DOWNGRADE  # another policy's
+    assert world.verdicts() == [Verdict.DOWNGRADE]
 
 
 def test_many_are_quarantined_in_order_and_good_ones_pass_them(world, line, place, queue, refused_queue):

@@ -19,7 +19,7 @@ from aiormq.abc import DeliveredMessage
 
 from postseal.core import KeyUnavailable, Opened
 from postseal.rabbitmq._aio_iterators import tell_iterator
-from postseal.rabbitmq._message import Bound
+from postseal.rabbitmq._message import Bound, lies_at
 from postseal.rabbitmq._receiving import restore_content_type
 from postseal.rabbitmq._settling import Settle, Turned, pause_after
 
@@ -44,8 +44,7 @@ class Delivery:
     def __init__(self, message: DeliveredMessage, queue: str) -> None:
         frame: Any = message.delivery
         self.message = message
-        self.exchange: str = frame.exchange
-        self.routing_key: str = frame.routing_key
+        self.exchange, self.routing_key = lies_at(frame.exchange, frame.routing_key, queue)
         self.tag: int = frame.delivery_tag
         self.coordinates: dict[str, str | int] = {
             "queue": queue,

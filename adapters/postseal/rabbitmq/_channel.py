@@ -236,9 +236,8 @@ class Guard:
 
     def turn(self, consumer: Consumer, delivery: Delivery, error: Exception) -> None:
         """Settle a message that is not handed on, as its policy says."""
-        exchange, routing_key = delivery.method.exchange, delivery.method.routing_key
         turned = self.hooks.places.turn(
-            error, exchange, routing_key, delivery.coordinates, auto_ack=consumer.auto_ack
+            error, *consumer.place_of(delivery), delivery.coordinates, auto_ack=consumer.auto_ack
         )
         tag, settle = delivery.tag, turned.settle
         if settle in (Settle.RAISE, Settle.LEAVE, Settle.QUARANTINE):

@@ -28,6 +28,7 @@ __all__ = [
     "check_policy",
     "destination_of",
     "least_headers",
+    "lies_at",
     "place_of",
     "quarantine_headers",
     "speaks_of_rabbitmq",
@@ -90,6 +91,24 @@ def destination_of(exchange: str, routing_key: str) -> str:
             f"{exchange.partition('/')[0]!r}: nothing can be sealed for it, or opened"
         )
     return check_destination(f"{_SCHEME}{exchange}/{routing_key}")
+
+
+def lies_at(exchange: str, routing_key: str, queue: str) -> tuple[str, str]:
+    """Return the exchange and the routing key under which a message is opened that *queue* delivered.
+
+    As it was published; but what came through the default exchange lies at the queue itself. CC and BCC can name other queues there, and
+    whoever may publish could have a message of one queue handed on by the consumer of another.
+
+    Args:
+        exchange: As the delivery says it.
+        routing_key: Likewise.
+        queue: From which it came; empty where that is not known.
+
+    Source: RabbitMQ, sender-selected distribution; AMQP 0-9-1, 3.1.3.1 (every queue is bound to the default exchange by its name alone).
+    """
+    if exchange or not queue or queue in (routing_key, _DIRECT_REPLY):
+        return exchange, routing_key
+    return exchange, queue
 
 
 def place_of(destination: str) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from postseal.core import KeyUnavailable, Opened, Verdict
-from postseal.rabbitmq._message import Bound
+from postseal.rabbitmq._message import Bound, lies_at
 from postseal.rabbitmq._settling import pause_after
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class Consumer:
             try:
                 opened = self._open_cached(
                     body,
-                    destination=self._places[exchange, routing_key].destination,
+                    destination=self._places[lies_at(exchange, routing_key, self._queue)].destination,
                     headers=Bound(properties, sent=False),
                     content_encoding=properties.content_encoding,
                     coordinates=coordinates,
@@ -138,11 +138,11 @@ class Consumer:
             _log.debug("a message came too late for its connection: %s", type(error).__name__)
 
     def _opened(self, delivery: Delivery, unseal: Callable[..., Opened | None]) -> Opened | Exception | None:
-        method, properties = delivery.method, delivery.properties
+        properties = delivery.properties
         try:
             return unseal(
                 delivery.body,
-                destination=self._places[method.exchange, method.routing_key].destination,
+                destination=self._places[self.place_of(delivery)].destination,
                 headers=Bound(properties, sent=False),
                 content_encoding=properties.content_encoding,
                 coordinates=delivery.coordinates,
@@ -239,6 +239,10 @@ class Consumer:
         """Hand on as it comes what comes from now on."""
         self.give_back()
         self._off = True
+
+    def place_of(self, delivery: Delivery) -> tuple[str, str]:
+        """Return the exchange and the routing key that *delivery* is opened under."""
+        return lies_at(delivery.method.exchange, delivery.method.routing_key, self._queue)
 
     # -- what differs between consumers and single messages --------------------------------------------------------
 
