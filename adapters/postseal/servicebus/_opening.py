@@ -12,6 +12,7 @@ from postseal.core.wire import decode
 from postseal.servicebus._flow import Flow
 from postseal.servicebus._message import beside_of, envelope_of, opened_raw
 from postseal.servicebus._sdk import put_raw
+from postseal.servicebus._session import stands_for_a_state
 from postseal.servicebus._settling import Place, Settling, Turned
 
 __all__ = ["Opening", "Sorted", "wrapped_key"]
@@ -92,6 +93,9 @@ class Opening:
             raise self._refusal(
                 "its properties are not of the types that AMQP demands", coordinates
             ) from None
+        if stands_for_a_state(beside.get("content_encoding")):
+            detail = "its content encoding is what a state of a session is bound to"
+            raise self._refusal(detail, coordinates, Verdict.FORGED)
         opened = yield lambda: self._open(
             envelope_of(raw), destination=place.destination, coordinates=coordinates, **beside
         )
@@ -102,9 +106,11 @@ class Opening:
         except ValueError as error:
             raise self._refusal(str(error), coordinates) from None
 
-    def _refusal(self, detail: str, coordinates: dict[str, str | int]) -> Refused:
+    def _refusal(
+        self, detail: str, coordinates: dict[str, str | int], verdict: Verdict = Verdict.MALFORMED
+    ) -> Refused:
         """Tell of a message that is refused here, not by the sealer."""
-        refused = Refused(Verdict.MALFORMED, detail, destination=self._place.destination)
+        refused = Refused(verdict, detail, destination=self._place.destination)
         self._sealer.auditor.tell(
             AuditEvent(
                 time=datetime.now(UTC),
