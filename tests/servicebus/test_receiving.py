@@ -1,6 +1,5 @@
 """What a protected receiver hands on, by every way to receive; sessions and their state; locks."""
 
-
 import pytest
 from azure.servicebus import NEXT_AVAILABLE_SESSION, ServiceBusMessage, ServiceBusReceiveMode
 from azure.servicebus.amqp import AmqpAnnotatedMessage

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from postseal.core import AuditEvent, ConfigError, KeyUnavailable, Refused, Sealer, Verdict
 from postseal.core.wire import decode
+from postseal.servicebus._copies import keep_as_it_came
 from postseal.servicebus._flow import Flow
 from postseal.servicebus._message import beside_of, envelope_of, opened_raw
 from postseal.servicebus._sdk import put_raw
@@ -23,9 +24,11 @@ _log: Final = logging.getLogger("postseal.servicebus")
 class Sorted:
     """What became of the messages of one receive."""
 
-    __slots__ = ("broken", "opened", "refused", "withheld")
+    __slots__ = ("broken", "opened", "received", "refused", "withheld")
 
-    def __init__(self) -> None:
+    def __init__(self, *, received: bool = True) -> None:
+        self.received = received
+        """Not only looked at: the broker has them no more where the receiver deletes."""
         self.opened: list[Any] = []
         self.refused: list[Turned] = []
         self.withheld: list[Any] = []
@@ -59,7 +62,7 @@ class Opening:
             yield from self._open_one(message)
         except Refused as error:
             batch.refused.append(turned := Turned(message, error))
-            if self._place.deletes:
+            if self._place.deletes and batch.received:
                 self._settling.keep(turned)
         except KeyUnavailable:
             batch.withheld.append(message)
@@ -101,6 +104,8 @@ class Opening:
         )
         if opened.verdict is Verdict.CLEAR:
             return
+        if place.deletes:  # should it have to go back, then sealed
+            keep_as_it_came(message)
         try:
             put_raw(message, opened_raw(raw, opened))
         except ValueError as error:

@@ -75,7 +75,9 @@ class Sending:
 
     def _call(self, draft: Draft) -> Any:
         if stands_for_a_state(draft.beside.get("content_encoding")):
-            raise ValueError("a message cannot have the content_encoding that states of sessions are bound to")
+            raise ValueError(
+                "a message cannot have the content_encoding that states of sessions are bound to"
+            )
         return self._seal(
             draft.body, destination=self.destination, content_type=draft.content_type, **draft.beside
         )
