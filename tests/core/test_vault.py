@@ -215,6 +215,12 @@ USES = {
         (Answer(400, ("encryption key not found",)), KeyRefused),
         (Answer(400, ("missing 'context' for key derivation",)), KeyRefused),
         (Answer(400, ("associated_data provided for non-AEAD cipher suite rsa-2048",)), KeyRefused),
+        (Answer(400, ("missing client token",)), KeyUnavailable),
+        (Answer(400, body=b"<html>"), KeyUnavailable),
+        (Answer(403, body=b"<html>"), KeyUnavailable),
+        (Answer(404, body=b"default backend - 404"), KeyUnavailable),
+        (Answer(404, body=b"{}"), KeyUnavailable),
+        (Answer(400, body=b"[]"), KeyUnavailable),
         (Answer(401), KeyUnavailable),
         (Answer(403, ("permission denied",)), KeyRefused),
         (Answer(404, ("no handler for route",)), KeyRefused),
@@ -308,11 +314,12 @@ def test_a_data_key_of_a_wrong_size_is_broken(vault, client, size):
 @pytest.mark.parametrize(
     "body", [b'{"data": {}}', b'{"data": {"plaintext": "!"}}', b'{"data": {"plaintext": null}}']
 )
-def test_an_answer_without_a_data_key_is_not_believed(vault, client, body):
+def test_an_answer_without_a_data_key_says_nothing_of_the_message(vault, client, body):
+    """Half an answer is no answer: no good message may be refused over it."""
     provider = VaultTransit(client, vault.new_key())
     (recipient,) = provider.generate(CONTEXT).recipients
     vault.answers.append(Answer(200, body=body))
-    with pytest.raises(KeyBroken):
+    with pytest.raises(KeyUnavailable):
         provider.unwrap([recipient], CONTEXT)
 
 
