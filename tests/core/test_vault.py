@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 import subprocess
 import sys
 from hashlib import sha256
@@ -298,6 +299,20 @@ def test_a_token_that_has_expired_is_a_passing_fault(vault, client):
 def test_a_key_that_is_a_derived_one_is_told_so(vault, client):
     with pytest.raises(KeyRefused, match="derived=True"):
         VaultTransit(client, vault.new_key(derived=True)).generate(CONTEXT)
+
+
+def test_debug_logs_of_the_client_show_no_data_key(vault, client, caplog):
+    """D3: urllib3 and requests log addresses, never bodies; should that change, this fails."""
+    caplog.set_level(logging.DEBUG)
+    provider = VaultTransit(client, vault.new_key())
+    made = provider.generate(CONTEXT)
+    assert provider.unwrap(made.recipients, CONTEXT) == made.data_key
+    vault.answers.append(Answer(500, ("internal error",)))
+    with pytest.raises(KeyUnavailable):
+        provider.unwrap(made.recipients, CONTEXT)
+    assert "/v1/transit/decrypt/" in caplog.text
+    for form in (base64.b64encode(made.data_key).decode(), made.data_key.hex(), repr(made.data_key)[2:-1]):
+        assert form not in caplog.text
 
 
 @pytest.mark.parametrize("size", [0, 16, 31, 33, 64])
