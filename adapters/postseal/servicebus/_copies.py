@@ -7,7 +7,7 @@ from uuid import UUID
 
 from azure.servicebus.amqp import AmqpAnnotatedMessage, AmqpMessageBodyType, AmqpMessageProperties
 
-from postseal.servicebus._message import normal, properties_of
+from postseal.servicebus._message import fields_of, normal
 from postseal.servicebus._sdk import encode_sections
 
 __all__ = ["VERDICT_PROPERTY", "copy_of"]
@@ -29,8 +29,8 @@ def copy_of(raw: AmqpAnnotatedMessage, verdict: str | None) -> AmqpAnnotatedMess
         raw: As it was received.
         verdict: Why it was refused; None where it goes back to where it came from.
     """
-    properties = properties_of(raw)
-    properties.creation_time = properties.absolute_expiry_time = None
+    properties = fields_of(raw.properties)
+    properties["creation_time"] = properties["absolute_expiry_time"] = None
     application: dict[Any, Any] = {
         name: _sendable(value)
         for name, value in _map(raw.application_properties).items()
@@ -56,7 +56,7 @@ def copy_of(raw: AmqpAnnotatedMessage, verdict: str | None) -> AmqpAnnotatedMess
     except Exception:  # noqa: BLE001 - the encoder promises nothing about what it cannot encode
         told = (
             AmqpMessageProperties(message_id=raw_id.decode("utf-8", "replace"))
-            if isinstance(raw_id := properties.message_id, bytes)
+            if isinstance(raw_id := properties.get("message_id"), bytes)
             else None
         )
         copy = AmqpAnnotatedMessage(

@@ -10,8 +10,7 @@ from typing import Any, Final
 from postseal.core import AuditEvent, ConfigError, KeyUnavailable, Refused, Sealer, Verdict
 from postseal.core.wire import decode
 from postseal.servicebus._flow import Flow
-from postseal.servicebus._message import beside_of, envelope_of, opened_raw
-from postseal.servicebus._sdk import put_raw
+from postseal.servicebus._message import beside_of, envelope_of, fields_of, show_opened
 from postseal.servicebus._settling import Place, Settling, Turned
 
 __all__ = ["Opening", "Sorted", "wrapped_key"]
@@ -87,7 +86,7 @@ class Opening:
             return
         coordinates = self._coordinates(message)
         try:
-            beside = beside_of(raw.properties, raw.application_properties, place.policy)
+            beside = beside_of(fields_of(raw.properties), raw.application_properties, place.policy)
         except (AttributeError, KeyError, TypeError):
             raise self._refusal(
                 "its properties are not of the types that AMQP demands", coordinates
@@ -98,7 +97,7 @@ class Opening:
         if opened.verdict is Verdict.CLEAR:
             return
         try:
-            put_raw(message, opened_raw(raw, opened))
+            show_opened(message, opened)
         except ValueError as error:
             raise self._refusal(str(error), coordinates) from None
 
