@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any, Final
 from uuid import UUID
 
 from azure.servicebus.amqp import AmqpAnnotatedMessage, AmqpMessageBodyType, AmqpMessageProperties
 
-from postseal.servicebus._message import normal, properties_of
-from postseal.servicebus._sdk import encode_sections
+from postseal.servicebus._message import fields_of, normal
+from postseal.servicebus._sdk import encode_sections, put_raw
 
 __all__ = ["VERDICT_PROPERTY", "as_it_came", "copy_of", "keep_as_it_came", "shown"]
 
@@ -22,8 +23,11 @@ _SIMPLE: Final = (bool, int, float, str, bytes, UUID, type(None))
 
 
 def keep_as_it_came(message: Any) -> None:
-    """Have *message*, before it shows its clear body, remember how it lay at the broker."""
-    message._postseal_came = message.raw_amqp_message  # noqa: SLF001 - ours, and not the client library's
+    """Have *message*, before it shows its clear body, remember how it lay at the broker. It is changed in place: what shows is another."""
+    came = message._postseal_came = message.raw_amqp_message  # noqa: SLF001 - ours, and not the client library's
+    shows = copy(came)
+    shows.properties = copy(came.properties)
+    put_raw(message, shows)
 
 
 def as_it_came(message: Any) -> AmqpAnnotatedMessage:
@@ -42,8 +46,8 @@ def copy_of(raw: AmqpAnnotatedMessage, verdict: str | None) -> AmqpAnnotatedMess
         raw: As it was received.
         verdict: Why it was refused; None where it goes back to where it came from.
     """
-    properties = properties_of(raw)
-    properties.creation_time = properties.absolute_expiry_time = None
+    properties = fields_of(raw.properties)
+    properties["creation_time"] = properties["absolute_expiry_time"] = None
     application: dict[Any, Any] = {
         name: _sendable(value)
         for name, value in _map(raw.application_properties).items()
@@ -58,16 +62,16 @@ def copy_of(raw: AmqpAnnotatedMessage, verdict: str | None) -> AmqpAnnotatedMess
         "annotations": None if key is None else {b"x-opt-partition-key": key},
     }
     try:
-        copy = AmqpAnnotatedMessage(**_body_of(raw), **parts)
-        encode_sections(copy)
+        made = AmqpAnnotatedMessage(**_body_of(raw), **parts)
+        encode_sections(made)
     except Exception:  # noqa: BLE001 - the encoder promises nothing about what it cannot encode
         return shown(raw, verdict)
-    return copy
+    return made
 
 
 def shown(raw: AmqpAnnotatedMessage, verdict: str | None) -> AmqpAnnotatedMessage:
     """Return a message with text that shows the body of *raw*, or how it begins, where there can be no copy."""
-    raw_id = properties_of(raw).message_id
+    raw_id = fields_of(raw.properties).get("message_id")
     told = (
         AmqpMessageProperties(message_id=raw_id.decode("utf-8", "replace"))
         if isinstance(raw_id, bytes)

@@ -11,8 +11,7 @@ from postseal.core import AuditEvent, ConfigError, KeyUnavailable, Refused, Seal
 from postseal.core.wire import decode
 from postseal.servicebus._copies import keep_as_it_came
 from postseal.servicebus._flow import Flow
-from postseal.servicebus._message import beside_of, envelope_of, opened_raw
-from postseal.servicebus._sdk import put_raw
+from postseal.servicebus._message import beside_of, envelope_of, fields_of, show_opened
 from postseal.servicebus._session import stands_for_a_state
 from postseal.servicebus._settling import Place, Settling, Turned
 
@@ -91,7 +90,7 @@ class Opening:
             return
         coordinates = self._coordinates(message)
         try:
-            beside = beside_of(raw.properties, raw.application_properties, place.policy)
+            beside = beside_of(fields_of(raw.properties), raw.application_properties, place.policy)
         except (AttributeError, KeyError, TypeError):
             raise self._refusal(
                 "its properties are not of the types that AMQP demands", coordinates
@@ -107,7 +106,7 @@ class Opening:
         if place.deletes:  # should it have to go back, then sealed
             keep_as_it_came(message)
         try:
-            put_raw(message, opened_raw(raw, opened))
+            show_opened(message, opened)
         except ValueError as error:
             raise self._refusal(str(error), coordinates) from None
 

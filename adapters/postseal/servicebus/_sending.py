@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from azure.servicebus import ServiceBusMessageBatch
+from azure.servicebus import ServiceBusMessage, ServiceBusMessageBatch
 from azure.servicebus.exceptions import MessageSizeExceededError
 
 from postseal.core import ConfigError, Sealer
@@ -47,7 +47,11 @@ class Sending:
 
     def prepare(self, messages: Any) -> Flow[Any]:
         """Return what is to be sent in the place of *messages*: one, several, or a batch."""
-        if self.passes or _is_nothing(messages):
+        if self.passes:
+            return messages
+        if isinstance(messages, ServiceBusMessage):  # the common case
+            return (yield from self.seal(messages))
+        if _is_nothing(messages):
             return messages
         if isinstance(messages, ServiceBusMessageBatch):
             return (yield from self._whole(messages))
@@ -66,7 +70,8 @@ class Sending:
 
     def seal(self, message: Any) -> Flow[Sealed]:
         """Return a sealed message in the place of *message*, which stays as it is."""
-        return (yield from self.finish(draft_of(raw_of(message), self.policy)))
+        draft = draft_of(raw_of(message), self.policy)
+        return self._made(draft, (yield lambda: self._call(draft)))
 
     def finish(self, draft: Draft) -> Flow[Sealed]:
         """Seal *draft*."""

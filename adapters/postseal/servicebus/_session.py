@@ -13,7 +13,7 @@ _BOUND_TO: Final = "postseal session state "
 
 
 def stands_for_a_state(content_encoding: str | None) -> bool:
-    """Tell whether *content_encoding* is what a state is bound to. No message has such a one: a state put into the queue would open as it."""
+    """Tell whether *content_encoding* is what a state is bound to. No message has such a one, or a state could come as one."""
     return content_encoding is not None and content_encoding.startswith(_BOUND_TO)
 
 

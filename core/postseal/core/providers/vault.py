@@ -243,13 +243,7 @@ class VaultTransit:
                 f"{what}: {name}, and not in the words of a vault: from something in between"
             )
         if isinstance(error, exceptions.InvalidRequest):
-            words = " ".join(map(str, errors))
-            if _NO_TOKEN.search(words):
-                return KeyUnavailable(f"{what}: the client has no token")
-            told = next((told for pattern, told in _WORDS if pattern.search(words)), "")
-            if not told and operation == "decrypt":
-                return KeyBroken(f"{what}: the wrapped key was changed, or is of another context or key")
-            return KeyRefused(f"{what}: {told or name}")
+            return _bad_request(" ".join(map(str, errors)), what, operation)
         if isinstance(error, exceptions.Forbidden):
             if not self._token_is_good():
                 return KeyUnavailable(f"{what}: the token of the client has expired or was revoked")
@@ -263,6 +257,16 @@ class VaultTransit:
         except Exception:  # noqa: BLE001 - whatever it is, nobody has said that the right is missing
             return False
         return True
+
+
+def _bad_request(words: str, what: str, operation: str) -> PostsealError:
+    """Say what a 400 means, by the vault's *words*."""
+    if _NO_TOKEN.search(words):
+        return KeyUnavailable(f"{what}: the client has no token")
+    told = next((told for pattern, told in _WORDS if pattern.search(words)), "")
+    if not told and operation == "decrypt":
+        return KeyBroken(f"{what}: the wrapped key was changed, or is of another context or key")
+    return KeyRefused(f"{what}: {told or 'InvalidRequest'}")
 
 
 def _told_by(error: exceptions.VaultError) -> list[Any] | None:
