@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(shell command -v uv || echo .uv/bin/uv)
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python --constraints constraints.txt
+# A file of tests stays in one process: what it starts for all of them is started once.
+PARALLEL := --numprocesses auto --dist loadfile
 # The platform's own certificates, for machines behind a proxy.
 export UV_SYSTEM_CERTS := 1
 
@@ -47,13 +49,14 @@ lint: $(VENV)/.installed ## format, types, import rules
 	$(BIN)/lint-imports
 
 unit: $(VENV)/.installed ## tests that need no server
-	$(BIN)/pytest tests
+	$(BIN)/pytest $(PARALLEL) tests
 
 integration: $(VENV)/.installed ## the same against real servers, which it installs and starts
 	$(BIN)/pytest integration
 
 test: lint ## everything
-	$(BIN)/pytest tests integration
+	$(BIN)/pytest $(PARALLEL) tests
+	$(BIN)/pytest integration
 	@$(MAKE) --no-print-directory matrix
 
 matrix: $(VENV)/.installed ## the tests of the core on every other CPython, 3.11 to 3.14, that is here

@@ -12,6 +12,7 @@ import asyncio
 import dataclasses
 import random
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from aiormq.abc import DeliveredMessage
@@ -301,4 +302,7 @@ class _Returns(set[Callable[[DeliveredMessage], Any]]):
 
     def __iter__(self) -> Iterator[Callable[[DeliveredMessage], Any]]:
         for callback in self.all():
-            yield lambda message, callback=callback: callback(self._restored(message))
+            yield partial(self._told, callback)
+
+    def _told(self, callback: Callable[[DeliveredMessage], Any], message: DeliveredMessage) -> Any:
+        return callback(self._restored(message))

@@ -27,7 +27,7 @@ class _Telling(QueueIterator):
     """An iterator that raises what it was told."""
 
     async def __anext__(self) -> Any:
-        message = await super().__anext__()
+        message: Any = await super().__anext__()
         if isinstance(message, _Told):
             raise message.error
         return message
@@ -42,7 +42,7 @@ def telling_queues(kind: type[Queue]) -> type[Queue]:
 
         def iterator(self, **options: Any) -> Any:
             iterator = super().iterator(**options)
-            iterator.__class__ = _telling(type(iterator))
+            iterator.__class__ = _telling(iterator.__class__)
             return iterator
 
     Telling.__name__, Telling.__qualname__, Telling.__module__ = (

@@ -69,7 +69,7 @@ class Hooks:
         """
         self.cover(self._connection.transport)
         setattr(self._connection, _PLACE, self)
-        self._connection.__class__ = _protected(type(self._connection))
+        self._connection.__class__ = _protected(self._connection.__class__)
 
     def detach(self) -> None:
         """Uncover everything."""
@@ -158,7 +158,8 @@ def _protected(kind: type[Connection]) -> type[Connection]:
             hooks = hooks_of(self)
             if hooks is not None:
                 hooks.cover(underlay)
-            vars(self)["transport"] = underlay
+            own: Any = vars(self)
+            own["transport"] = underlay
 
         def channel(self, *arguments: Any, **options: Any) -> Any:
             channel = super().channel(*arguments, **options)

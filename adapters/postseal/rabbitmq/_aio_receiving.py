@@ -101,7 +101,7 @@ class Consumer:
         """Open a message and hand it on; aiormq runs this as a task for each."""
         if not self._off:
             delivery = Delivery(message, self._queue)
-            result = self._at_once(delivery)
+            result: Any = self._at_once(delivery)
             if result is None:
                 result = await self._in_line(delivery)
             if isinstance(result, Exception):

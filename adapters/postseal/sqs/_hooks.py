@@ -82,8 +82,11 @@ class Hooks:
         )
         self._sends = {dialect.single: False, dialect.batch: True}
         """The operations that send, and whether each sends several messages."""
-        self._last = {"before-parameter-build": self._on_build, "before-call": self._on_call}
-        self._first = {}
+        self._last: dict[str, Callable[..., Any]] = {
+            "before-parameter-build": self._on_build,
+            "before-call": self._on_call,
+        }
+        self._first: dict[str, Callable[..., Any]] = {}
         if service == "sqs":
             self._first = {
                 "after-call.sqs.SendMessage": self._on_sent,

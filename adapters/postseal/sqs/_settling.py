@@ -172,7 +172,8 @@ def carry_out(steps: Steps[_T], client: Any, sleep: Callable[[float], object]) -
             else:
                 _tell_failed(step.what, answer)
     except StopIteration as end:
-        return end.value  # type: ignore[no-any-return] - what a generator returns is Any here
+        result: _T = end.value
+        return result
 
 
 async def carry_out_async(steps: Steps[_T], client: Any, sleep: Callable[[float], object]) -> _T:
@@ -194,7 +195,8 @@ async def carry_out_async(steps: Steps[_T], client: Any, sleep: Callable[[float]
             else:
                 _tell_failed(step.what, answer)
     except StopIteration as end:
-        return end.value  # type: ignore[no-any-return] - as above
+        result: _T = end.value
+        return result
 
 
 def _tell_failure(what: str, error: Exception) -> None:
