@@ -380,17 +380,26 @@ def test_an_answer_for_another_key_is_not_believed(stubbed):
         provider.generate(CONTEXT)
 
 
-@pytest.mark.parametrize("size", [0, 16, 31, 33, 64])
+@pytest.mark.parametrize("answer", [{}, {"KeyId": ARN}, {"Plaintext": PLAINTEXT}], ids=repr)
+def test_half_an_answer_says_nothing_of_the_message(stubbed, answer):
+    """What botocore makes of a body that was cut: no good message may be refused over it."""
+    client, stub = stubbed
+    stub.add_response("decrypt", answer)
+    with pytest.raises(KeyUnavailable):
+        AwsKms(client, ARN).unwrap([RECIPIENT], CONTEXT)
+
+
+@pytest.mark.parametrize("size", [16, 31, 33, 64])
 def test_an_answer_of_a_wrong_size_is_not_believed(stubbed, size):
     """Whoever may Encrypt under our context can have 16 bytes wrapped: that message will never open."""
     client, stub = stubbed
     provider = AwsKms(client, ARN)
-    stub.add_response("decrypt", {"Plaintext": bytes(size), "KeyId": ARN} if size else {"KeyId": ARN})
+    stub.add_response("decrypt", {"Plaintext": bytes(size), "KeyId": ARN})
     with pytest.raises(KeyBroken, match=f"{size} bytes"):
         provider.unwrap([RECIPIENT], CONTEXT)
     stub.add_response(
         "generate_data_key",
-        {"Plaintext": bytes(size), "CiphertextBlob": WRAPPED, "KeyId": ARN} if size else {"KeyId": ARN},
+        {"Plaintext": bytes(size), "CiphertextBlob": WRAPPED, "KeyId": ARN},
     )
     with pytest.raises(KeyRefused, match=f"{size} bytes"):
         provider.generate(CONTEXT)

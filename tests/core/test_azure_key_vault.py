@@ -599,6 +599,19 @@ def test_an_answer_of_another_key_is_not_believed(vault, client):
     assert "another key" in str(caught.value.__cause__)
 
 
+@pytest.mark.parametrize(
+    "answer", [b"{}", b'{"kid": "%s"}', b'{"kid": "%s", "value": null}', b'{"value": "AAAA"}']
+)
+def test_half_an_answer_says_nothing_of_the_message(vault, client, answer):
+    """No good message may be refused over it."""
+    name = new_rsa(client)
+    (recipient,) = AzureKeyVault(client, name).generate(CONTEXT).recipients
+    kid = f"{vault.url}/keys/{name}/{vault.keys[name][-1].name}".encode()
+    vault.answers.append(Answer(200, body=answer.replace(b"%s", kid)))
+    with pytest.raises(KeyUnavailable):
+        AzureKeyVault(client, name).unwrap([recipient], CONTEXT)
+
+
 @pytest.mark.parametrize("value", ["", "AAAA", "!"])
 def test_an_hsm_that_wraps_nothing_is_not_believed(vault, client, value):
     provider = AzureKeyVault(client, new_oct(client))

@@ -26,6 +26,7 @@ from postseal.core import ConfigError, Opened
 from postseal.core.context import HeaderValue
 from postseal.core.policy import Policy
 from postseal.servicebus._bodies import pack, unpack
+from postseal.servicebus._sdk import put_data, put_raw
 
 __all__ = [
     "CONTENT_TYPE",
@@ -36,11 +37,11 @@ __all__ = [
     "destination_of",
     "draft_of",
     "envelope_of",
+    "fields_of",
     "is_sub_queue",
     "normal",
-    "opened_raw",
-    "properties_of",
     "raw_of",
+    "show_opened",
 ]
 
 CONTENT_TYPE: Final = "application/cose"
@@ -130,12 +131,12 @@ def bound_by(policy: Policy) -> Bound:
 
 
 def beside_of(
-    properties: AmqpMessageProperties | None, application: Mapping[Any, Any] | None, policy: Policy
+    fields: Mapping[str, Any], application: Mapping[Any, Any] | None, policy: Policy
 ) -> dict[str, Any]:
     """Return what `Sealer.seal` and `Sealer.open` want to know of a message besides its body.
 
     Args:
-        properties: AMQP's own, as they travel.
+        fields: Of AMQP's own properties, as they travel.
         application: The application properties.
         policy: The policy in force.
 
@@ -143,24 +144,22 @@ def beside_of(
         TypeError: A bound property stands there twice, as text and as bytes.
     """
     beside: dict[str, Any] = {}
-    if bound := bound_by(policy):
-        beside["headers"] = _bound_values(properties, application or {}, bound)
-    if properties is not None:
-        if (encoding := properties.content_encoding) is not None:
-            beside["content_encoding"] = _text(encoding)
-        if policy.bind_ordering_key and (session := properties.group_id) is not None:
-            beside["ordering_key"] = _text(session).encode("utf-8", "surrogateescape")
+    if policy.bind_headers:
+        beside["headers"] = _bound_values(fields, application or {}, bound_by(policy))
+    if (encoding := fields.get("content_encoding")) is not None:
+        beside["content_encoding"] = _text(encoding)
+    if policy.bind_ordering_key and (session := fields.get("group_id")) is not None:
+        beside["ordering_key"] = _text(session).encode("utf-8", "surrogateescape")
     return beside
 
 
 def _bound_values(
-    properties: AmqpMessageProperties | None, application: Mapping[Any, Any], bound: Bound
+    fields: Mapping[str, Any], application: Mapping[Any, Any], bound: Bound
 ) -> dict[str, HeaderValue]:
     values = {}
     for name, field in bound:
         if field is not None:
-            value = None if properties is None else getattr(properties, field)
-            if value is not None:
+            if (value := fields.get(field)) is not None:
                 values[name] = normal(value)
             continue
         keys = [key for key in (name, name.encode()) if key in application]
@@ -257,10 +256,11 @@ def draft_of(raw: AmqpAnnotatedMessage, policy: Policy) -> Draft:
         TypeError, ValueError: Something in it cannot be sent, or not be bound.
     """
     body, content_type = pack(raw)
-    properties = properties_of(raw)
-    properties.content_type = CONTENT_TYPE
+    properties = fields_of(raw.properties)
+    properties["content_type"] = CONTENT_TYPE
+    header = fields_of(raw.header)
     parts = {
-        "header": None if raw.header is None else AmqpMessageHeader(**raw.header),
+        "header": None if _is_empty(header) else header,
         "footer": _copied(raw.footer),
         "properties": properties,
         "application_properties": _copied(raw.application_properties),
@@ -270,10 +270,13 @@ def draft_of(raw: AmqpAnnotatedMessage, policy: Policy) -> Draft:
     return Draft(parts, body, content_type, beside_of(properties, raw.application_properties, policy))
 
 
-def properties_of(raw: AmqpAnnotatedMessage) -> AmqpMessageProperties:
-    """Return a copy of AMQP's own properties of *raw*."""
-    given: Any = raw.properties
-    return AmqpMessageProperties(**(given or {}))
+def fields_of(section: AmqpMessageProperties | AmqpMessageHeader | None) -> dict[str, Any]:
+    """Return a copy of the fields of AMQP's properties or header; a message is made from such, too."""
+    return {} if section is None else dict(vars(section))
+
+
+def _is_empty(fields: Mapping[str, Any]) -> bool:
+    return all(value is None for value in fields.values())
 
 
 def _copied(mapping: Mapping[Any, Any] | None) -> dict[Any, Any] | None:
@@ -287,28 +290,35 @@ def envelope_of(raw: AmqpAnnotatedMessage) -> bytes:
     """Return what is to be opened in *raw*: its body, where that is bytes; else nothing, which is no envelope."""
     body = raw.body
     if raw.body_type is AmqpMessageBodyType.DATA:
-        return b"".join(body)
+        sections = list(body)  # as whoever sent it wrote them: of any type
+        return b"".join(sections) if all(isinstance(s, (bytes, memoryview)) for s in sections) else b""
     return body if raw.body_type is AmqpMessageBodyType.VALUE and isinstance(body, bytes) else b""
 
 
-def opened_raw(raw: AmqpAnnotatedMessage, opened: Opened) -> AmqpAnnotatedMessage:
-    """Return *raw* with the clear body and its content type in the place of the sealed.
+def show_opened(message: Any, opened: Opened) -> None:
+    """Have a received *message* show the clear body and its content type in the place of the sealed.
 
     Raises:
         ValueError: What was sealed is no body.
     """
+    raw: AmqpAnnotatedMessage = message.raw_amqp_message
     body, content_type = unpack(opened.body, opened.content_type)
-    properties = properties_of(raw)
+    if raw.body_type is AmqpMessageBodyType.DATA and "data_body" in body:
+        put_data(raw, body["data_body"])  # the common case: making a message anew costs more than opening it
+    else:
+        beside: dict[str, Any] = {
+            "header": raw.header,
+            "footer": raw.footer,
+            "properties": raw.properties,
+            "application_properties": raw.application_properties,
+            "annotations": raw.annotations,
+            "delivery_annotations": raw.delivery_annotations,
+        }
+        raw = AmqpAnnotatedMessage(**body, **beside)
+        put_raw(message, raw)
+    properties = raw.properties or AmqpMessageProperties()
     properties.content_type = content_type
-    bare = all(
-        value is None for value in properties.values()
-    )  # as it was before a content type was set on it
-    beside: dict[str, Any] = {
-        "header": raw.header,
-        "footer": raw.footer,
-        "properties": None if bare else properties,
-        "application_properties": raw.application_properties,
-        "annotations": raw.annotations,
-        "delivery_annotations": raw.delivery_annotations,
-    }
-    return AmqpAnnotatedMessage(**body, **beside)
+    shown: Any = (
+        None if _is_empty(vars(properties)) else properties
+    )  # as it was before a content type was set
+    raw.properties = shown

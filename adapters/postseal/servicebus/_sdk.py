@@ -22,6 +22,7 @@ __all__ = [
     "deletes",
     "encode_sections",
     "handlers_of",
+    "put_data",
     "put_raw",
     "speaks_pyamqp",
 ]
@@ -48,6 +49,11 @@ except ImportError as _error:
 def put_raw(message: Any, raw: AmqpAnnotatedMessage) -> None:
     """Have a message show *raw* from now on: its body, `str`, properties and annotations. It stays the object that the client settles."""
     message._raw_amqp_message = raw  # noqa: SLF001 - the one attribute that all of these read
+
+
+def put_data(raw: AmqpAnnotatedMessage, sections: list[bytes]) -> None:
+    """Put *sections* in the place of those of a body that is data."""
+    raw._data_body = list(sections)  # noqa: SLF001 - it has no public way to change a body
 
 
 def encode_sections(raw: AmqpAnnotatedMessage) -> bytes:
@@ -95,6 +101,9 @@ def check(
     put_raw(message, AmqpAnnotatedMessage(data_body=b"after"))
     if b"".join(message.body) != b"after" or str(message) != "after" or message.content_type is not None:
         raise changed("a message keeps its body elsewhere")
+    put_data(message.raw_amqp_message, [b"later"])
+    if b"".join(message.body) != b"later" or str(message) != "later":
+        raise changed("a message keeps its data elsewhere")
     for name in ("raw_amqp_message", "body", "body_type", "content_type", "application_properties"):
         if getattr(received, name, None) is not getattr(outgoing, name):
             raise changed(f"a received message has another {name} than one to send")

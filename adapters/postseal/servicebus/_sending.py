@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from azure.servicebus import ServiceBusMessageBatch
+from azure.servicebus import ServiceBusMessage, ServiceBusMessageBatch
 from azure.servicebus.exceptions import MessageSizeExceededError
 
 from postseal.core import ConfigError, Sealer
 from postseal.core.policy import Policy
 from postseal.servicebus._flow import Flow, run
 from postseal.servicebus._message import Draft, Sealed, bound_by, draft_of, raw_of
+from postseal.servicebus._session import stands_for_a_state
 
 __all__ = ["Batch", "Sending"]
 
@@ -46,7 +47,11 @@ class Sending:
 
     def prepare(self, messages: Any) -> Flow[Any]:
         """Return what is to be sent in the place of *messages*: one, several, or a batch."""
-        if self.passes or _is_nothing(messages):
+        if self.passes:
+            return messages
+        if isinstance(messages, ServiceBusMessage):  # the common case
+            return (yield from self.seal(messages))
+        if _is_nothing(messages):
             return messages
         if isinstance(messages, ServiceBusMessageBatch):
             return (yield from self._whole(messages))
@@ -65,7 +70,8 @@ class Sending:
 
     def seal(self, message: Any) -> Flow[Sealed]:
         """Return a sealed message in the place of *message*, which stays as it is."""
-        return (yield from self.finish(draft_of(raw_of(message), self.policy)))
+        draft = draft_of(raw_of(message), self.policy)
+        return self._made(draft, (yield lambda: self._call(draft)))
 
     def finish(self, draft: Draft) -> Flow[Sealed]:
         """Seal *draft*."""
@@ -73,6 +79,10 @@ class Sending:
         return self._made(draft, envelope)
 
     def _call(self, draft: Draft) -> Any:
+        if stands_for_a_state(draft.beside.get("content_encoding")):
+            raise ValueError(
+                "a message cannot have the content_encoding that states of sessions are bound to"
+            )
         return self._seal(
             draft.body, destination=self.destination, content_type=draft.content_type, **draft.beside
         )

@@ -97,9 +97,12 @@ def data_key_of(answer: dict[str, Any], name: str, version: str) -> bytes:
     """Return the data key that Unwrap Key answered, likewise.
 
     Raises:
+        KeyUnavailable: It is half an answer, which says nothing about the message.
         NotMine: The answer is of another key.
         KeyBroken: It is no data key.
     """
+    if not answer.get("kid") or not isinstance(answer.get("value"), str):
+        raise KeyUnavailable(f"Azure Key Vault unwrapKey on {name}: half an answer")
     data_key, named = decode(answer.pop("value", "")), _is_of(answer, name, version)
     size = len(data_key)
     if named and size == DATA_KEY_SIZE:

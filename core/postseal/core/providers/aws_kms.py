@@ -187,7 +187,10 @@ class AwsKms:
             CiphertextBlob=recipient.wrapped_key,
             EncryptionContext=context.as_dict(),
         )
-        data_key: bytes = answer.pop("Plaintext", b"")
+        if not answer.get("KeyId") or not answer.get("Plaintext"):
+            # A body that was cut, or from something in between: it says nothing about the message. Nobody can Encrypt no bytes.
+            raise KeyUnavailable(f"AWS KMS Decrypt on {arn}: half an answer")
+        data_key: bytes = answer.pop("Plaintext")
         size = len(data_key)
         if size == _DATA_KEY_SIZE and answer.get("KeyId") == arn:
             return data_key

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -79,6 +80,8 @@ _WORDS: Final = (
     (re.compile(r"non-AEAD"), "the key takes no associated data: make one of type aes256-gcm96"),
     (re.compile(r"unsupported|not support"), "the key is of a wrong type"),
 )
+# Older vaults say 400 to a request without a token: a client that is just logging in again.
+_NO_TOKEN: Final = re.compile(r"missing client token")
 
 
 def key_id_of(name: str, *, mount_point: str = "transit", namespace: str = "", cluster: str = "") -> bytes:
@@ -188,9 +191,9 @@ class VaultTransit:
         wrapped = base64.b64encode(recipient.wrapped_key[_VERSION_SIZE:]).decode()
         answer = self._call("decrypt", name, context, ciphertext=f"vault:v{version}:{wrapped}")
         try:
-            data_key = base64.b64decode(str(answer.pop("plaintext", "")), validate=True)
-        except (binascii.Error, ValueError):
-            data_key = b""
+            data_key = base64.b64decode(answer.pop("plaintext", None), validate=True)
+        except (binascii.Error, ValueError, TypeError):
+            raise KeyUnavailable(f"Vault decrypt on {self._mount}/{name}: half an answer") from None
         size = len(data_key)
         if size == DATA_KEY_SIZE:
             return data_key
@@ -234,12 +237,13 @@ class VaultTransit:
         name = type(error).__name__
         if not isinstance(error, exceptions.VaultError):
             return KeyUnavailable(f"{what}: no answer ({name})")
+        errors = _told_by(error)
+        if errors is None:
+            return KeyUnavailable(
+                f"{what}: {name}, and not in the words of a vault: from something in between"
+            )
         if isinstance(error, exceptions.InvalidRequest):
-            words = " ".join(map(str, error.errors or ()))
-            told = next((told for pattern, told in _WORDS if pattern.search(words)), "")
-            if not told and operation == "decrypt":
-                return KeyBroken(f"{what}: the wrapped key was changed, or is of another context or key")
-            return KeyRefused(f"{what}: {told or name}")
+            return _bad_request(" ".join(map(str, errors)), what, operation)
         if isinstance(error, exceptions.Forbidden):
             if not self._token_is_good():
                 return KeyUnavailable(f"{what}: the token of the client has expired or was revoked")
@@ -253,6 +257,27 @@ class VaultTransit:
         except Exception:  # noqa: BLE001 - whatever it is, nobody has said that the right is missing
             return False
         return True
+
+
+def _bad_request(words: str, what: str, operation: str) -> PostsealError:
+    """Say what a 400 means, by the vault's *words*."""
+    if _NO_TOKEN.search(words):
+        return KeyUnavailable(f"{what}: the client has no token")
+    told = next((told for pattern, told in _WORDS if pattern.search(words)), "")
+    if not told and operation == "decrypt":
+        return KeyBroken(f"{what}: the wrapped key was changed, or is of another context or key")
+    return KeyRefused(f"{what}: {told or 'InvalidRequest'}")
+
+
+def _told_by(error: exceptions.VaultError) -> list[Any] | None:
+    """Return the list of errors that a vault answers with; None where it was no vault that answered, but a proxy before it."""
+    told = error.errors
+    if told is None:  # hvac looks for it under one spelling of the content type
+        try:
+            told = json.loads(str(error.text)).get("errors")
+        except (ValueError, AttributeError):
+            return None
+    return told if isinstance(told, list) else None
 
 
 def _checked(key: str, option: str) -> str:
