@@ -228,6 +228,50 @@ def test_what_is_sealed_at_hand_opens_and_is_only_the_common_case(form):
     assert at_once(BODY) is None
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_what_is_opened_at_hand_is_what_open_gives_and_only_the_common_case(form):
+    """An adapter calls it for every message, and `open` or `aopen`, which say why, where it gives nothing."""
+    one = party(form)
+    at_once = one.sealer.open_at_hand(HERE)
+    envelope, another = (one.seal(BODY, destination=HERE) for _ in range(2))
+    assert at_once(envelope) is None  # nothing like it was opened yet
+    one.open(envelope, destination=HERE)
+    if form.startswith("integrity"):
+        assert at_once(another) is None
+        return
+    ours, theirs = at_once(another), one.open(another, destination=HERE)
+    assert (ours.body, ours.message_id, ours.sent_at) == (BODY, theirs.message_id, theirs.sent_at)
+    assert (ours.sender, ours.origin, ours.verdict) == (theirs.sender, theirs.origin, theirs.verdict)
+    for at in range(len(another)):
+        changed = bytearray(another)
+        changed[at] ^= 1
+        assert at_once(bytes(changed)) is None
+    for odd in (another[:-1], another + b"\0", b"", BODY, bytearray(another), "text", None, 5):
+        assert at_once(odd) is None
+    assert one.events == []  # the whole way tells
+    one.sealer.close()
+    assert at_once(another) is None
+
+
+def test_what_binds_a_header_is_not_opened_at_hand_without_it():
+    """A9: what travels beside a message is authenticated with it, whichever verb opens."""
+    one = party(bind_headers=["a"])
+    envelope = one.seal(BODY, destination=HERE, headers={"a": "1"})
+    one.open(envelope, destination=HERE, headers={"a": "1"})
+    assert one.sealer.open_at_hand(HERE)(envelope) is None
+
+
+def test_what_expired_is_not_opened_at_hand():
+    one = party()
+    expires_at = datetime.fromtimestamp(NOW // 1000 + 60, UTC)
+    envelope = one.seal(BODY, destination=HERE, expires_at=expires_at)
+    one.open(envelope, destination=HERE)
+    at_once = one.sealer.open_at_hand(HERE)
+    assert at_once(envelope).body == BODY
+    one.clock.ms += 61_000
+    assert at_once(envelope) is None
+
+
 @pytest.mark.parametrize("options", [{"bind_headers": ["a"]}, {"mode": "off"}, {"mode": "observe"}])
 def test_where_the_policy_looks_at_more_nothing_is_at_hand(options):
     one = party(**options)

@@ -137,8 +137,8 @@ class Hooks:
         unsealed = self._sending.prepare(params, context, batch=batch)
         if unsealed is None:
             return
-        envelopes = seal_each(unsealed, self.sealer)
-        self._sending.finish(params, context, unsealed, envelopes)
+        seal_each(unsealed, self.sealer)
+        self._sending.finish(params, context, unsealed)
 
     def _on_received(self, parsed: dict[str, Any], context: dict[str, Any], **_: Any) -> Any:
         sorting = self._receiving.begin(parsed, context)
@@ -156,8 +156,8 @@ class AsyncHooks(Hooks):
         unsealed = self._sending.prepare(params, context, batch=batch)
         if unsealed is None:
             return
-        envelopes = await aseal_each(unsealed, self.sealer)
-        self._sending.finish(params, context, unsealed, envelopes)
+        await aseal_each(unsealed, self.sealer)
+        self._sending.finish(params, context, unsealed)
 
     async def _on_received(self, parsed: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
         sorting = self._receiving.begin(parsed, context)

@@ -13,7 +13,7 @@ from functools import lru_cache
 from hashlib import md5
 from typing import Any, Final, TypeAlias
 
-from postseal.core import ConfigError, Policy, Sealer
+from postseal.core import ConfigError, Opened, Policy, Sealer
 from postseal.core.context import HeaderValue
 from postseal.core.wire import looks_sealed
 
@@ -27,6 +27,7 @@ __all__ = [
     "asks_for_all",
     "attributes_md5",
     "attributes_size",
+    "bytes_of",
     "destination_of",
     "envelope_of",
     "is_fifo",
@@ -105,13 +106,19 @@ class Place:
     Args:
         destination: Its logical destination.
         policy: The policy in force there.
+        seal: Seals a body at once, in the common case: `Sealer.at_hand`.
+        open: Opens an envelope likewise: `Sealer.open_at_hand`.
     """
 
     destination: str
     policy: Policy
+    seal: Callable[[bytes], bytes | None]
+    open: Callable[[bytes], Opened | None]
     bind: tuple[str, ...] = field(init=False)
     """Names of the attributes to bind."""
     bind_group: bool = field(init=False)
+    plain: bool = field(init=False)
+    """Whether nothing has to be known of a message but its body."""
     fifo: bool = field(init=False)
     seals: bool = field(init=False)
     """Whether what is sent there is sealed."""
@@ -122,9 +129,20 @@ class Place:
         policy = self.policy
         object.__setattr__(self, "bind", policy.bind_headers)
         object.__setattr__(self, "bind_group", policy.bind_ordering_key)
+        object.__setattr__(self, "plain", not self.bind and not self.bind_group)
         object.__setattr__(self, "fifo", is_fifo(self.destination))
         object.__setattr__(self, "seals", policy.mode not in ("off", "observe"))
         object.__setattr__(self, "wraps", any(each.startswith("sns:") for each in policy.destinations))
+
+    @classmethod
+    def of(cls, destination: str, sealer: Sealer) -> Place:
+        """Look up what *sealer* says of *destination*.
+
+        Raises:
+            ConfigError: No policy speaks of it.
+        """
+        policy = sealer.policy_for(destination)
+        return cls(destination, policy, sealer.at_hand(destination), sealer.open_at_hand(destination))
 
 
 class Places(dict[str, Place]):
@@ -147,7 +165,7 @@ class Places(dict[str, Place]):
             ConfigError: It is no address, or no policy speaks of it.
         """
         destination = self._destination_of(address)
-        place = Place(destination, self._sealer.policy_for(destination))
+        place = Place.of(destination, self._sealer)
         if len(self) >= _MAX_PLACES:
             self.clear()
         self[address] = place
@@ -166,8 +184,10 @@ _STARTS: Final = ("2GCE", "0Y", "0o")
 
 def text_of(envelope: bytes) -> str:
     """Write *envelope* as SQS takes it: base64url without padding, four characters for three bytes. Source: RFC 4648 5."""
-    text = binascii.b2a_base64(envelope, newline=False).decode("ascii")
-    return text.replace("+", "-").replace("/", "_").rstrip("=")  # twice as fast as bytes.translate
+    text = binascii.b2a_base64(envelope, newline=False)
+    return (
+        text.replace(b"+", b"-").replace(b"/", b"_").rstrip(b"=").decode()
+    )  # quicker than translate, or in str
 
 
 def envelope_of(text: str) -> bytes | None:
@@ -175,6 +195,12 @@ def envelope_of(text: str) -> bytes | None:
 
     What it returns only looks like an envelope: nothing in it is authenticated.
     """
+    envelope = bytes_of(text) if text.startswith(_STARTS) else None  # most that is sent is spared the call
+    return envelope if envelope is not None and looks_sealed(envelope) else None
+
+
+def bytes_of(text: str) -> bytes | None:
+    """Return the bytes that *text* is, if it begins as the text of an envelope does, and exactly as `text_of` would write them; else None."""
     if not text.startswith(_STARTS) or "+" in text or "/" in text or "=" in text:
         return None
     over = len(text) % 4
@@ -182,10 +208,9 @@ def envelope_of(text: str) -> bytes | None:
     if padding is None or (over and text[-1] not in _LAST[over]):
         return None
     try:
-        envelope = binascii.a2b_base64(text.replace("-", "+").replace("_", "/") + padding, strict_mode=True)
+        return binascii.a2b_base64(text.replace("-", "+").replace("_", "/") + padding, strict_mode=True)
     except ValueError:  # a letter that is none of base64, also one outside ASCII
         return None
-    return envelope if looks_sealed(envelope) else None
 
 
 # -- attributes --------------------------------------------------------------------------------------------------------

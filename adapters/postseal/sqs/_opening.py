@@ -9,22 +9,24 @@ from postseal.sqs._sorting import Sorting
 __all__ = ["aopen_each", "aseal_each", "open_each", "seal_each"]
 
 
-def seal_each(unsealed: Unsealed, sealer: Sealer) -> list[bytes]:
-    """Return the envelope of each message, in their order."""
+def seal_each(unsealed: Unsealed, sealer: Sealer) -> None:
+    """Seal those messages that are not sealed yet."""
     destination, seal = unsealed.place.destination, sealer.seal
-    return [
-        seal(one.data, destination=destination, headers=one.headers, ordering_key=one.ordering_key)
-        for one in unsealed.messages
-    ]
+    for one in unsealed.messages:
+        if one.envelope is None:
+            one.envelope = seal(
+                one.data, destination=destination, headers=one.headers, ordering_key=one.ordering_key
+            )
 
 
-async def aseal_each(unsealed: Unsealed, sealer: Sealer) -> list[bytes]:
+async def aseal_each(unsealed: Unsealed, sealer: Sealer) -> None:
     """Do it like `seal_each`, without blocking the loop."""
     destination, seal = unsealed.place.destination, sealer.aseal
-    return [
-        await seal(one.data, destination=destination, headers=one.headers, ordering_key=one.ordering_key)
-        for one in unsealed.messages
-    ]
+    for one in unsealed.messages:
+        if one.envelope is None:
+            one.envelope = await seal(
+                one.data, destination=destination, headers=one.headers, ordering_key=one.ordering_key
+            )
 
 
 def open_each(sorting: Sorting, sealer: Sealer) -> None:

@@ -112,7 +112,8 @@ class Receiving:
         if opened:
             parsed["Messages"] = opened
             for message in opened:
-                _take_out(message, asked)
+                if "Attributes" in message or "MessageAttributes" in message:
+                    _take_out(message, asked)
         else:
             del parsed["Messages"]  # as in an empty response
         if sorting.refused:

@@ -95,7 +95,7 @@ def open_records(
     if not records:
         return OpenedRecords([], [])
     arn = records[0]["eventSourceARN"]
-    place = _place_of(destination_of(arn.rpartition(":")[2]), sealer)
+    place = Place.of(destination_of(arn.rpartition(":")[2]), sealer)
     if place.policy.mode == "off":
         return OpenedRecords([*records], [])
     if place.policy.on_refused == "quarantine" and client is None:
@@ -151,7 +151,7 @@ def open_message(
         "MessageAttributes": {name: _attribute_of(value) for name, value in (attributes or {}).items()},
         "Attributes": {} if group is None else {"MessageGroupId": group},
     }
-    place = _place_of(destination, sealer)
+    place = Place.of(destination, sealer)
     if place.policy.mode == "off":
         return body
     sorting = Sorting([message], place, sealer.auditor)
@@ -167,10 +167,6 @@ def open_message(
     if sorting.refused:
         raise sorting.refused[0].refusal
     return str(message["Body"])
-
-
-def _place_of(destination: str, sealer: Sealer) -> Place:
-    return Place(destination, sealer.policy_for(destination))
 
 
 def _records_of(event: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -1,12 +1,13 @@
 """Seals what a client sends, between the caller and the serializer; guards what leaves; checks what SQS says it got.
 
-All but the sealing itself is here, in two halves, so that the hooks of a client seal between them: `Sender.prepare`, then `Sealer.seal` or
-`Sealer.aseal` of each message, then `Sender.finish`.
+All but the sealing itself is here, in two halves, so that the hooks of a client seal between them: `Sending.prepare`, which seals at once
+what can be, then `Sealer.seal` or `Sealer.aseal` of each other message, then `Sending.finish`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from hashlib import md5
 from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
@@ -53,6 +54,7 @@ class Outgoing:
         clear: The clear body; gone once it is sealed, because what is left is kept where botocore may log it.
         already: Whether that is an envelope already.
         data: What the sealer is to get: the clear body, or the envelope that it is.
+        envelope: What it made of that; None where it is still to be asked.
         headers: What of its attributes is bound; None where nothing can be.
         ordering_key: Its group, where that is bound.
         text: What travels: at first the caller's, then the sealed text.
@@ -66,6 +68,7 @@ class Outgoing:
         "clear_size",
         "data",
         "entry",
+        "envelope",
         "headers",
         "message",
         "ordering_key",
@@ -78,6 +81,7 @@ class Outgoing:
     clear: bytes
     already: bool
     data: bytes
+    envelope: bytes | None
     headers: Headers | None
     ordering_key: bytes | None
     text: str
@@ -155,22 +159,29 @@ class Sending:
             raise ParamValidationError(report=f"{self._dialect.body} must be str, not {type(text).__name__}")
         if self._dialect.check is not None:
             self._dialect.check(message)
-        one = Outgoing()
         try:
-            one.clear = one.data = text.encode()
+            clear = text.encode()
         except UnicodeEncodeError:
             raise ParamValidationError(
                 report=f"{self._dialect.body} holds half of a surrogate pair"
             ) from None
-        envelope = envelope_of(text)
-        one.already = envelope is not None
-        if envelope is not None:
-            one.data = envelope
+        already = envelope_of(text)
+        one = Outgoing()
         one.message = message
         one.text = text
-        one.headers = values_of(message.get("MessageAttributes"), place.bind) if place.bind else None
+        one.clear = clear
+        one.already = already is not None
+        one.data = clear if already is None else already
+        one.headers = one.ordering_key = None
+        if place.plain:
+            one.envelope = place.seal(clear) if already is None else None
+            return one
+        one.envelope = None
+        if place.bind:
+            one.headers = values_of(message.get("MessageAttributes"), place.bind)
         group = message.get("MessageGroupId") if place.bind_group else None
-        one.ordering_key = None if group is None else str(group).encode()
+        if group is not None:
+            one.ordering_key = str(group).encode()
         return one
 
     def finish(
@@ -178,38 +189,41 @@ class Sending:
         params: dict[str, Any],
         context: dict[str, Any],
         unsealed: Unsealed,
-        envelopes: Sequence[bytes],
     ) -> None:
-        """Put *envelopes* in the places of the bodies. The caller's list and its entries stay as they are.
+        """Put envelopes in the places of the bodies. The caller's list and its entries stay as they are.
 
         Raises:
             TooLarge: A message, or all together, have more bytes than may be sent.
             ConfigError: The queue deduplicates by content, and the sealer has no secret to do so.
         """
         place, messages, batch = unsealed
-        name, total, entries = self._dialect.body, 0, []
-        for one, envelope in zip(messages, envelopes, strict=True):
+        name, digests, fifo, total, entries = self._dialect.body, self._dialect.digests, place.fifo, 0, []
+        for one in messages:
             message, clear = one.message, one.clear
+            if one.envelope is None:
+                raise AssertionError("not sealed")
+            if not one.already:
+                one.text = text_of(one.envelope)
             attributes = message.get("MessageAttributes")
             beside = attributes_size(attributes) if attributes else 0
-            if not one.already:
-                one.text = text_of(envelope)
             one.clear_size, one.sealed_size = len(clear) + beside, len(one.text) + beside
             total += one.sealed_size
-            if self._dialect.digests:
-                one.clear_md5 = text_md5(clear)
-            changed = {name: one.text}
+            if digests:
+                one.clear_md5 = md5(clear, usedforsecurity=False).hexdigest()
+            if batch:
+                one.entry = str(message.get("Id"))
+                changed = {**message, name: one.text}
+                entries.append(changed)
+            else:
+                one.entry = None
+                changed = params
+                changed[name] = one.text
             # What was sealed before is deduplicated by SQS itself, by its text, which is one and the same.
-            if place.fifo and not one.already and message.get("MessageDeduplicationId") is None:
+            if fifo and not one.already and message.get("MessageDeduplicationId") is None:
                 changed["MessageDeduplicationId"] = self._sealer.deduplication_id(
                     clear, destination=place.destination
                 )
-            one.clear = one.data = b""
-            one.entry = str(message.get("Id")) if batch else None
-            if batch:
-                entries.append({**message, **changed})
-            else:
-                params.update(changed)
+            one.clear = one.data = one.envelope = b""
         if total > self._max_bytes:
             raise self._too_large(unsealed)
         if batch:
