@@ -141,7 +141,10 @@ def _without(part, sealer, envelope):
     opened, digest = sealer.open(envelope, destination="sqs:orders"), _NoDigest()
     stand_ins = []
     if part in {"sealer", "all"}:
-        stand_ins += [(_message.Place, "seal", lambda *_: envelope), (_message.Place, "open", lambda *_: opened)]
+        stand_ins += [
+            (_message.Place, "seal", lambda *_: envelope),
+            (_message.Place, "open", lambda *_: opened),
+        ]
     if part in {"base64", "all"}:
         stand_ins += [(_sending, "text_of", lambda _: text), (_sorting, "bytes_of", lambda _: envelope)]
     if part in {"md5", "all"}:

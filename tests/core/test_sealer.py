@@ -272,6 +272,63 @@ def test_what_expired_is_not_opened_at_hand():
     assert at_once(envelope) is None
 
 
+def test_what_is_sealed_at_hand_has_its_content_type():
+    one = party()
+    one.seal(BODY, destination=HERE)
+    for content_type in ("a/b", "c/d", None, "a/b"):
+        envelope = one.sealer.at_hand(HERE)(BODY, content_type)
+        assert one.open(envelope, destination=HERE).content_type == content_type
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_is_opened_at_hand_is_only_the_common_case(form):
+    """A9: what it gives nothing for goes to `open`, which refuses it and makes the one event."""
+    one = party(form)
+    at_once = one.sealer.open_at_hand(HERE)
+    sealed = one.seal(BODY, destination=HERE, content_type="a/b")
+    assert at_once(sealed) is None  # nothing like it was opened yet
+    one.open(sealed, destination=HERE)
+    if form.startswith("integrity"):
+        assert at_once(sealed) is None
+        return
+    other = one.seal(b"other", destination=HERE, content_type="a/b")
+    opened = at_once(other)
+    assert (opened.body, opened.content_type, opened.verdict) == (b"other", "a/b", Verdict.OK)
+    for odd in (other[:-40] + b"\x00" + other[-39:], other[:-1], b"", BODY, bytearray(other), "text", None):
+        assert at_once(odd) is None
+    assert at_once(one.seal(BODY, destination=HERE, content_encoding="gzip")) is None
+    assert one.events == []
+    one.sealer.close()
+    assert at_once(other) is None
+
+
+def test_what_is_stale_is_not_opened_at_hand():
+    one = party(max_message_age=60)
+    sealed = one.seal(BODY, destination=HERE)
+    one.open(sealed, destination=HERE)
+    at_once = one.sealer.open_at_hand(HERE)
+    assert at_once(sealed).body == BODY
+    one.clock.ms += 120_000
+    assert at_once(sealed) is None
+    with pytest.raises(Refused):
+        one.open(sealed, destination=HERE)
+    assert [event.verdict for event in one.events] == [Verdict.STALE]
+
+
+def test_what_binds_headers_is_not_opened_at_hand_even_where_the_policy_demands_none():
+    """A9: it would be opened as if it had none."""
+    keys = CountedKeys()
+    sender = Party([policy(bind_headers=["a"])], keys=keys)
+    one = Party([policy()], keys=keys)
+    bound = sender.seal(BODY, destination=HERE)  # "a" is bound as absent
+    plain = one.seal(BODY, destination=HERE)
+    for sealed in (plain, bound, plain):
+        assert one.open(sealed, destination=HERE).body == BODY
+        assert one.sealer.open_at_hand(HERE)(bound) is None
+    with pytest.raises(Refused):
+        one.open(bound, destination=HERE, headers={"a": "added"})
+
+
 @pytest.mark.parametrize("options", [{"bind_headers": ["a"]}, {"mode": "off"}, {"mode": "observe"}])
 def test_where_the_policy_looks_at_more_nothing_is_at_hand(options):
     one = party(**options)

@@ -188,6 +188,7 @@ def test_the_handler_sees_the_content_type_that_was_sealed(connection, line, pla
 def test_a_tolerated_message_keeps_its_content_type(world, line, place, queue):
     sealer = world.sealer(world.policy(place, mode="observe"))
     with line.bare() as bare, line.connect(sealer) as connection:
+        bare.confirm_delivery()
         bare.basic_publish("", queue, b"{}", pika.BasicProperties(content_type="application/json"))
         _, properties, body = connection.channel().basic_get(queue)
     assert (properties.content_type, body) == ("application/json", b"{}")

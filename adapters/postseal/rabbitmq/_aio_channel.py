@@ -22,6 +22,7 @@ from pamqp.commands import Basic
 from postseal.core import ConfigError
 from postseal.rabbitmq._aio_receiving import Consumer, Delivery, Getter
 from postseal.rabbitmq._message import Bound, check_bound
+from postseal.rabbitmq._settling import Handed, Place
 
 if TYPE_CHECKING:
     from postseal.rabbitmq._aio_pika import Hooks
@@ -57,8 +58,7 @@ class Guard:
         self._consumers: dict[str, Consumer] = {}
         self._unsettled: set[int] = set()
         """Delivery tags of what the application never got and the broker has not back."""
-        self._handed: dict[int, None] = {}
-        """Delivery tags of what the application got and has not settled, in their order."""
+        self.handed = Handed()
         self._bare = {name: getattr(channel, name) for name in _COVERED}
         self._sent: dict[bytes, bytes] = {}
         """Bodies of what is being published and may be returned, by the end of their envelope."""
@@ -89,8 +89,8 @@ class Guard:
 
     def _publisher(self) -> Callable[..., Any]:
         """Make what covers ``basic_publish``: a closure, because it runs for each message."""
-        publish, places, seal = self._bare["basic_publish"], self.hooks.places, self.hooks.sealer.aseal
-        line, sent, restored = asyncio.Lock(), self._sent, self._restored
+        publish, places, seal = self._bare["basic_publish"], self.hooks.places, self._seal
+        line, sent, restored, in_line = asyncio.Lock(), self._sent, self._restored, 0
 
         async def basic_publish(
             body: bytes,
@@ -103,25 +103,24 @@ class Guard:
             **options: Any,
         ) -> Any:
             """Publish *body*, sealed; all else as in aiormq."""
+            nonlocal in_line
             if properties is None:
                 properties = Basic.Properties(delivery_mode=1)
             if not properties.message_id:
                 # aiormq would give it one, after it was bound.
                 properties.message_id = f"{random.getrandbits(128):032x}"
-            destination, policy = places[exchange, routing_key]
-            bound = None
-            if policy.bind_headers:
-                check_bound(properties, policy)
-                bound = Bound(properties, sent=True)
-            # One after another, so that what waits for a key is not overtaken.
-            async with asyncio.timeout(timeout), line:
-                envelope = await seal(
-                    body,
-                    destination=destination,
-                    headers=bound,
-                    content_type=properties.content_type or None,
-                    content_encoding=properties.content_encoding or None,
-                )
+            place = places[exchange, routing_key]
+            envelope = None
+            if not in_line and not properties.content_encoding:
+                envelope = place.seal(body, properties.content_type or None)
+            if envelope is None:
+                # One after another, so that what waits for a key is not overtaken.
+                in_line += 1
+                try:
+                    async with asyncio.timeout(timeout), line:
+                        envelope = await seal(body, place, properties)
+                finally:
+                    in_line -= 1
             options |= {"exchange": exchange, "routing_key": routing_key, "properties": properties}
             if not mandatory:
                 return await publish(envelope, timeout=timeout, **options)
@@ -135,6 +134,20 @@ class Guard:
                 sent.pop(envelope[-_END:], None)
 
         return basic_publish
+
+    async def _seal(self, body: bytes, place: Place, properties: Basic.Properties) -> bytes:
+        """Seal what is not sealed at hand."""
+        bound = None
+        if place.policy.bind_headers:
+            check_bound(properties, place.policy)
+            bound = Bound(properties, sent=True)
+        return await self.hooks.sealer.aseal(
+            body,
+            destination=place.destination,
+            headers=bound,
+            content_type=properties.content_type or None,
+            content_encoding=properties.content_encoding or None,
+        )
 
     def _restored(self, answer: Any) -> Any:
         """Give a message that the broker returned the body that it was published with; anything else is returned as it is."""
@@ -202,13 +215,13 @@ class Guard:
 
     async def basic_reject(self, delivery_tag: int, **options: Any) -> None:
         """Reject; all as in aiormq."""
-        self._handed.pop(delivery_tag, None)
+        self.handed.pop(delivery_tag, None)
         await self._bare["basic_reject"](delivery_tag, **options)
 
     async def basic_recover(self, **options: Any) -> Any:
         """Have the broker deliver again what is not settled, what waits here too; all else as in aiormq."""
         self._unsettled.clear()
-        self._handed.clear()
+        self.handed.clear()
         for consumer in self._consumers.values():
             consumer.forget()
         return await self._bare["basic_recover"](**options)
@@ -218,17 +231,13 @@ class Guard:
     ) -> None:
         settle = self._bare[verb]
         if not multiple:
-            self._handed.pop(delivery_tag, None)
+            self.handed.pop(delivery_tag, None)
             await settle(delivery_tag, False, *rest, **options)  # noqa: FBT003 - as aiormq has it
             return
-        # 0 means all.
-        tags = [tag for tag in self._handed if tag <= delivery_tag or delivery_tag == 0]
-        for tag in tags:
-            del self._handed[tag]
+        tags = self.handed.take(delivery_tag)
         if not self._unsettled:
             await settle(delivery_tag, True, *rest, **options)  # noqa: FBT003
             return
-        # One by one: what lies between them is kept from the application, and not the application's to settle.
         for tag in tags:
             await settle(tag, False, *rest, **options)  # noqa: FBT003
 
@@ -248,9 +257,10 @@ class Guard:
             return False  # cancelled, by whom ever
         return auto_ack or delivery.tag in self._unsettled
 
-    def hand(self, delivery: Delivery) -> None:
+    def hand(self, delivery: Delivery, *, auto_ack: bool) -> None:
         """Note that the application is given *delivery*, to settle it."""
-        self._handed[delivery.tag] = None
+        if not auto_ack:
+            self.handed.late(delivery.tag)
 
     def release(self, delivery: Delivery) -> bool:
         """Note that *delivery* is about to be handed on or settled, and tell whether it was held."""

@@ -58,14 +58,13 @@ class Delivery:
     def __repr__(self) -> str:
         return f"<delivery {self.tag}>"
 
-    def opened(self, opened: Opened) -> DeliveredMessage:
-        """Return the message with the body and the content type that were sealed."""
-        message = self.message
-        header, body = message.header, opened.body
-        if opened.content_type != header.properties.content_type:
-            restore_content_type(header.properties, opened)
-        header.body_size = len(body)
-        return DeliveredMessage(message.delivery, header, body, message.channel)
+
+def with_opened(message: DeliveredMessage, opened: Opened) -> DeliveredMessage:
+    """Return *message* with the body and the content type that were sealed."""
+    header, body = message.header, opened.body
+    restore_content_type(header.properties, opened)
+    header.body_size = len(body)
+    return DeliveredMessage(message.delivery, header, body, message.channel)
 
 
 class Consumer:
@@ -86,6 +85,7 @@ class Consumer:
         self._queue = queue
         self.auto_ack = auto_ack
         self._places = guard.hooks.places
+        self._handed = guard.handed
         self._sealer = guard.hooks.sealer
         self._line = asyncio.Lock()
         self._waiting: dict[int, Delivery] = {}
@@ -98,7 +98,13 @@ class Consumer:
 
     async def receive(self, message: DeliveredMessage) -> Any:
         """Open a message and hand it on; aiormq runs this as a task for each."""
-        if not self._off:
+        opened = self._at_hand(message)
+        if opened is not None:
+            if not self.auto_ack:
+                frame: Any = message.delivery
+                self._handed[frame.delivery_tag] = None
+            message = with_opened(message, opened)
+        elif not self._off:
             delivery = Delivery(message, self._queue)
             result: Any = self._at_once(delivery)
             if result is None:
@@ -109,11 +115,22 @@ class Consumer:
             if result is None:
                 return None
             if isinstance(result, Opened):
-                message = delivery.opened(result)
-            if not self.auto_ack:
-                self._guard.hand(delivery)
+                message = with_opened(message, result)
+            self._guard.hand(delivery, auto_ack=self.auto_ack)
         answer = self._hand_on(message)
         return await answer if inspect.isawaitable(answer) else answer
+
+    def _at_hand(self, message: DeliveredMessage) -> Opened | None:
+        """Open a message in the common case, in which nothing has to be known of it but its body."""
+        frame: Any = message.delivery
+        if (
+            self._waiting
+            or self._off
+            or message.header.properties.content_encoding is not None
+            or (place := self._places.get((frame.exchange, frame.routing_key))) is None
+        ):
+            return None
+        return place.open(message.body)
 
     def _at_once(self, delivery: Delivery) -> Opened | Exception | None:
         """Open a message that needs no key service, if none waits before it; else return None."""

@@ -18,7 +18,7 @@ from pika import validators
 from postseal.core import ConfigError
 from postseal.rabbitmq._message import Bound, check_bound, quarantine_headers
 from postseal.rabbitmq._receiving import Consumer, Delivery, Getter, HandOn
-from postseal.rabbitmq._settling import Settle, Turned, pause_after
+from postseal.rabbitmq._settling import Handed, Place, Settle, Turned, pause_after
 
 if TYPE_CHECKING:
     from postseal.rabbitmq._pika import Hooks
@@ -36,6 +36,7 @@ _COVERED: Final = (
     "basic_nack",
     "basic_publish",
     "basic_recover",
+    "basic_reject",
 )
 
 
@@ -64,6 +65,7 @@ class Guard:
         self._consumers: dict[str, Consumer] = {}
         self._unsettled: set[int] = set()
         """Delivery tags of what the application never got and the broker has not back."""
+        self.handed = Handed()
         self._bare = {name: getattr(channel, name) for name in _COVERED}
         self._covered = [name for name in _COVERED if sees_returns or name != "add_on_return_callback"]
         self.sent = Sent()
@@ -92,8 +94,7 @@ class Guard:
 
     def _publisher(self) -> Callable[..., None]:
         """Make what covers ``basic_publish``: a closure, because it runs for each message."""
-        publish, places, seal = self._bare["basic_publish"], self.hooks.places, self.hooks.sealer.seal
-        sent = self.sent
+        publish, places, seal, sent = self._bare["basic_publish"], self.hooks.places, self._seal, self.sent
 
         def basic_publish(
             exchange: str,
@@ -105,30 +106,34 @@ class Guard:
             """Publish *body*, sealed."""
             if isinstance(body, str):
                 body = body.encode()
-            destination, policy = places[exchange, routing_key]
+            place = places[exchange, routing_key]
             if properties is None:
-                envelope = seal(
-                    body,
-                    destination=destination,
-                    headers=Bound(None, sent=True) if policy.bind_headers else None,
-                )
+                envelope = place.seal(body)
+            elif properties.content_encoding is None:
+                envelope = place.seal(body, properties.content_type)
             else:
-                bound = None
-                if policy.bind_headers:
-                    check_bound(properties, policy)
-                    bound = Bound(properties, sent=True)
-                envelope = seal(
-                    body,
-                    destination=destination,
-                    headers=bound,
-                    content_type=properties.content_type,
-                    content_encoding=properties.content_encoding,
-                )
+                envelope = None
+            if envelope is None:
+                envelope = seal(body, place, properties)
             if mandatory:
                 sent.keep(envelope, body)
             publish(exchange, routing_key, envelope, properties, mandatory)
 
         return basic_publish
+
+    def _seal(self, body: bytes, place: Place, properties: Any) -> bytes:
+        """Seal what is not sealed at hand."""
+        bound = None
+        if place.policy.bind_headers:
+            check_bound(properties, place.policy)
+            bound = Bound(properties, sent=True)
+        return self.hooks.sealer.seal(
+            body,
+            destination=place.destination,
+            headers=bound,
+            content_type=None if properties is None else properties.content_type,
+            content_encoding=None if properties is None else properties.content_encoding,
+        )
 
     def add_on_return_callback(self, callback: HandOn) -> None:
         """Have *callback* called with what the broker returns, as it was published."""
@@ -183,28 +188,42 @@ class Guard:
 
     def basic_ack(self, delivery_tag: int = 0, multiple: bool = False) -> Any:  # noqa: FBT002 - as pika has it
         """Acknowledge, but never what the application did not get; all else as in pika."""
-        if multiple and self._unsettled:
-            self._spare(delivery_tag)
-        return self._bare["basic_ack"](delivery_tag, multiple)
+        if not multiple:
+            self.handed.pop(delivery_tag, None)
+            return self._bare["basic_ack"](delivery_tag)
+        for tag, all_before in self._settled(delivery_tag):
+            self._bare["basic_ack"](tag, all_before)
+        return None
 
     def basic_nack(self, delivery_tag: int = 0, multiple: bool = False, requeue: bool = True) -> Any:  # noqa: FBT002
         """Reject, but never what the application did not get; all else as in pika."""
-        if multiple and self._unsettled:
-            self._spare(delivery_tag)
-        return self._bare["basic_nack"](delivery_tag, multiple, requeue)
+        if not multiple:
+            self.handed.pop(delivery_tag, None)
+            return self._bare["basic_nack"](delivery_tag, multiple, requeue)
+        for tag, all_before in self._settled(delivery_tag):
+            self._bare["basic_nack"](tag, all_before, requeue)
+        return None
+
+    def basic_reject(self, delivery_tag: int = 0, requeue: bool = True) -> Any:  # noqa: FBT002 - as pika has it
+        """Reject; all as in pika."""
+        self.handed.pop(delivery_tag, None)
+        return self._bare["basic_reject"](delivery_tag, requeue)
 
     def basic_recover(self, requeue: bool = False, callback: Any = None) -> Any:  # noqa: FBT002 - as pika has it
         """Have the broker deliver again what is not settled, what waits here too; all else as in pika."""
         self._unsettled.clear()
+        self.handed.clear()
         for consumer in self._consumers.values():
             consumer.forget()
         return self._bare["basic_recover"](requeue, callback)
 
-    def _spare(self, delivery_tag: int) -> None:
-        """Requeue what the application never got, and would settle with all up to *delivery_tag* (0: all)."""
-        for tag in sorted(self._unsettled):
-            if delivery_tag == 0 or tag <= delivery_tag:
-                self.give_back(tag)
+    def _settled(self, delivery_tag: int) -> list[tuple[int, bool]]:
+        """Return what is to be settled for "all up to *delivery_tag*" (0: all): tags, each with whether it says so of all before it."""
+        tags = self.handed.take(delivery_tag)
+        if not self._unsettled:
+            return [(delivery_tag, True)]
+        # To requeue what was not handed on would not do: the broker may send it again before it handles this, and then settles it, too.
+        return [(tag, False) for tag in tags]
 
     # -- what waits ------------------------------------------------------------------------------------------------
 
@@ -224,6 +243,11 @@ class Guard:
     def release(self, delivery: Delivery) -> None:
         """Note that *delivery* is about to be handed on or settled."""
         self._unsettled.discard(delivery.tag)
+
+    def hand(self, consumer: Consumer, delivery: Delivery) -> None:
+        """Note that the application is given *delivery*, which waited, to settle it."""
+        if not consumer.auto_ack:
+            self.handed.late(delivery.tag)
 
     def give_back(self, tag: int) -> None:
         """Requeue a message, if it is still here."""
@@ -248,7 +272,7 @@ class Guard:
             _Copy(self, consumer, delivery, turned).make()
         else:
             if settle is Settle.REJECT:
-                self.channel.basic_reject(tag, False)  # noqa: FBT003 - as pika has it
+                self._bare["basic_reject"](tag, False)  # noqa: FBT003 - as pika has it
             elif settle is Settle.DISCARD:
                 self._bare["basic_ack"](tag, False)  # noqa: FBT003
             consumer.settled()

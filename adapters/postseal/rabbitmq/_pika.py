@@ -128,7 +128,8 @@ class Hooks:
         """Open a channel of our own, which nothing covers."""
         channel = self._bare_channel(None, on_open_callback)
         if self._blocking:
-            channel._set_cookie(_Nothing())  # noqa: SLF001 - see the top
+            # Not `_set_cookie`: pika forgets that when the channel closes, and fails if that is while the connection closes.
+            channel._get_cookie = _Nothing  # noqa: SLF001 - see the top
         return channel
 
     def _guard(self, channel: Any) -> None:

@@ -76,6 +76,7 @@ class Consumer:
         self._era = 0
         """Counts how often all that waited was given back."""
         self._places = guard.hooks.places
+        self._handed = guard.handed
         self._open_cached = guard.hooks.sealer.open_cached
         self._off = False
 
@@ -84,10 +85,23 @@ class Consumer:
 
     def receive(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         """Open a message and hand it on; pika calls this for each."""
+        exchange, routing_key = method.exchange, method.routing_key
+        if (
+            # The common case.
+            not self._waiting
+            and not self._off
+            and properties.content_encoding is None
+            and (place := self._places.get((exchange, routing_key))) is not None
+            and (opened := place.open(body)) is not None
+        ):
+            properties.content_type = opened.content_type
+            if not self.auto_ack:
+                self._handed[method.delivery_tag] = None
+            self._hand_on(channel, method, properties, opened.body)
+            return
         if self._off:
             self._hand_on(channel, method, properties, body)
             return
-        exchange, routing_key = method.exchange, method.routing_key
         coordinates: dict[str, str | int] = {
             "queue": self._queue,
             "exchange": exchange,
@@ -108,8 +122,9 @@ class Consumer:
                 self._guard.turn(self, Delivery(method, properties, body, coordinates), error)
                 return
             if opened is not None:
-                if opened.content_type != properties.content_type:
-                    restore_content_type(properties, opened)
+                restore_content_type(properties, opened)
+                if not self.auto_ack:
+                    self._handed[method.delivery_tag] = None
                 self._hand_on(channel, method, properties, opened.body)
                 return
         self._line_up(Delivery(method, properties, body, coordinates))
@@ -201,8 +216,8 @@ class Consumer:
         if isinstance(result, Exception):
             self._guard.turn(self, delivery, result)
             return
-        if result.content_type != delivery.properties.content_type:
-            restore_content_type(delivery.properties, result)
+        restore_content_type(delivery.properties, result)
+        self._guard.hand(self, delivery)
         self._hand_on(self._guard.channel, delivery.method, delivery.properties, result.body)
 
     def _fail(self, delivery: Delivery, error: KeyUnavailable) -> None:

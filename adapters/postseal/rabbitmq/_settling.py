@@ -7,15 +7,17 @@ tell which), copied to a quarantine and then acknowledged, acknowledged, or left
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from enum import Enum
+from itertools import takewhile
 from typing import Final, NamedTuple
 
-from postseal.core import AuditEvent, ConfigError, Policy, Refused, Sealer, Verdict
+from postseal.core import AuditEvent, ConfigError, Opened, Policy, Refused, Sealer, Verdict
+from postseal.core.sealer import SealAtHand
 from postseal.rabbitmq._message import check_policy, destination_of, place_of, speaks_of_rabbitmq
 
-__all__ = ["Place", "Places", "Settle", "Turned", "pause_after"]
+__all__ = ["Handed", "Place", "Places", "Settle", "Turned", "pause_after"]
 
 _log: Final = logging.getLogger("postseal.rabbitmq")
 
@@ -63,11 +65,39 @@ class Turned(NamedTuple):
         _log.warning("refused at %s: %s", destination, self.settle.value)
 
 
+class Handed(dict[int, None]):
+    """Delivery tags of what the application got on one channel and has not settled, the lowest first.
+
+    While anything is kept from the application, "all up to a tag" has to be settled one by one: what lies between is not the application's
+    to settle.
+    """
+
+    def late(self, tag: int) -> None:
+        """Note *tag*, behind which others may have been handed on before; the tag of what has just come is simply put into the dict."""
+        in_order = not self or tag > next(reversed(self))
+        self[tag] = None
+        if not in_order:
+            tags = sorted(self)
+            self.clear()
+            self.update(dict.fromkeys(tags))
+
+    def take(self, up_to: int) -> list[int]:
+        """Take out all tags up to that one; 0 means all. Source: AMQP 0-9-1, basic.ack."""
+        tags = list(self if up_to == 0 else takewhile(up_to.__ge__, self))
+        for tag in tags:
+            del self[tag]
+        return tags
+
+
 class Place(NamedTuple):
     """What the policy says of one pair of exchange and routing key, looked up once."""
 
     destination: str
     policy: Policy
+    seal: SealAtHand
+    """`Sealer.at_hand`."""
+    open: Callable[[bytes], Opened | None]
+    """`Sealer.open_at_hand`."""
 
     def turn(self, refused: Refused, *, auto_ack: bool) -> Turned:
         """Say what becomes of a message *refused* here.
@@ -105,7 +135,9 @@ class Places(dict[tuple[str, str], Place]):
             ConfigError: It is no destination, or no policy speaks of it.
         """
         destination = destination_of(*pair)
-        place = Place(destination, self._sealer.policy_for(destination))
+        sealer = self._sealer
+        policy = sealer.policy_for(destination)
+        place = Place(destination, policy, sealer.at_hand(destination), sealer.open_at_hand(destination))
         if len(self) >= _MAX_PLACES:
             self.clear()
         self[pair] = place

@@ -200,7 +200,7 @@ def envelope_of(text: str) -> bytes | None:
 
 
 def bytes_of(text: str) -> bytes | None:
-    """Return the bytes that *text* is, if it begins as the text of an envelope does, and exactly as `text_of` would write them; else None."""
+    """Return the bytes that *text* is, if it begins as an envelope's text does, and is exactly as `text_of` would write them; else None."""
     if not text.startswith(_STARTS) or "+" in text or "/" in text or "=" in text:
         return None
     over = len(text) % 4

@@ -173,7 +173,7 @@ class Sorting:
             yield one
 
     def _open_at_once(self, message: dict[str, Any]) -> bool:
-        """Open *message* in the common case: nothing counts but its body, and that is like one that was opened before. Else it goes the whole way."""
+        """Open *message* if nothing counts but its body, and that is like one that was opened before; else it goes the whole way."""
         data = bytes_of(message.get("Body", ""))
         if data is None or (opened := self._place.open(data)) is None:
             return False

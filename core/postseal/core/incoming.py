@@ -113,6 +113,8 @@ class Incoming:
         self._shapes: dict[object, Shapes] = {}
         self.learnt: dict[bytes, ShortWay] = {}
         """What opens messages like one that was opened before, by the end of its last wrapped key."""
+        self._plain: dict[bytes, ShortWay] = {}
+        """Those of `learnt` that look at nothing beside the body."""
 
     def examine(self, data: bytes, beside: Beside | None) -> Examined:
         """Do steps 1 to 7: all that can be done without a key service.
@@ -231,7 +233,7 @@ class Incoming:
     def learn(self, examined: Examined, key: OpenedKey) -> None:
         """Remember this kind of message, after one was opened with *key*."""
         if len(self.learnt) >= _MAX_LEARNT:
-            self.learnt.clear()
+            self.forget()
         envelope, signed = examined.envelope, None
         if envelope.outer is not None and examined.signer is not None:
             signer = examined.signer
@@ -239,7 +241,8 @@ class Incoming:
             signed = Signed(envelope.outer, signer, ends)
         hint = envelope.recipients_bytes[-HINT_SIZE:]
         skeleton = Skeleton(envelope.header)
-        self.learnt[hint] = short_way(
+        other = self.learnt.get(hint)
+        way = self.learnt[hint] = short_way(
             envelope,
             skeleton,
             key,
@@ -251,8 +254,21 @@ class Incoming:
             clock=self._clock,
             monotonic=self._monotonic,
             shapes=self._shapes_of(envelope, skeleton),
-            other=self.learnt.get(hint),
+            other=other,
         )
+        if envelope.header.bound or self._plain.get(hint) is not other:
+            self._plain.pop(hint, None)
+        else:
+            self._plain[hint] = way
+
+    def quick(self, data: bytes) -> Opened | None:
+        """Open *data*, with nothing beside it, if it is like one that was opened before and binds nothing; else None, refused or not."""
+        if type(data) is not bytes or (short := self._plain.get(data[self.hint])) is None:
+            return None
+        try:
+            return short(data, None)
+        except Refused:
+            return None
 
     def _shapes_of(self, envelope: Envelope, skeleton: Skeleton) -> Shapes:
         outer, recipients = envelope.outer, len(envelope.recipients_bytes)
@@ -264,6 +280,7 @@ class Incoming:
     def forget(self) -> None:
         """Drop what was learnt."""
         self.learnt.clear()
+        self._plain.clear()
 
 
 def _signature_size(policy: Policy, ring: KeyRing | None) -> int:

@@ -125,19 +125,20 @@ class Outgoing:
             self._signed_head = signed_head(key.algorithm, outer)
             self._signature_head = byte_head(key.algorithm.signature_size)
 
-    def quick(self, body: bytes) -> bytes | None:
+    def quick(self, body: bytes, content_type: str | None = None) -> bytes | None:
         """Seal *body*, with nothing beside it, if a data key is at hand and nothing else has to be looked at; else None."""
         if (plain := self.plain) is None or type(body) is not bytes or not body < LEAST_START:
             return None
         if (
             (current := plain.key) is not None
-            and (write := current.writers.get(None)) is not None
+            and (write := current.writers.get(content_type)) is not None
             and (sealed := write(body, UNBOUND, None, False))  # noqa: FBT003 - by position, which is quicker
         ):
             return sealed
         if (size := len(body)) > MAX_BODY or (key := plain.cached(size)) is None:
             return None
-        return (key.writers.get(None) or self.writer(key, None, None))(body, UNBOUND, None, True)  # noqa: FBT003
+        write = key.writers.get(content_type) or self.writer(key, content_type, None)
+        return write(body, UNBOUND, None, True)  # noqa: FBT003
 
     def writer(self, key: SealingKey, content_type: str | None, expires: int | None) -> Write:  # noqa: C901, PLR0915 - see below
         """Make the function that seals messages of *content_type*, with an expiry like *expires* or without, under *key*.

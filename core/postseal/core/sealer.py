@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Final, Self, TypeVar
+from typing import Final, Protocol, Self, TypeVar
 
 from postseal.core.audit import AuditEvent, Auditor
 from postseal.core.context import Headers, check_destination, check_name
@@ -32,12 +32,19 @@ from postseal.core.providers.combined import CombinedKeys
 from postseal.core.signing import KeyRing, deduplication_key
 from postseal.core.wire import MAX_BODY, TIME_MAX, TIME_MIN, Envelope, decode, looks_sealed
 
-__all__ = ["Sealer"]
+__all__ = ["SealAtHand", "Sealer"]
 
 _MAX_DESTINATIONS: Final = 4096
 """Destinations whose precomputed parts are kept, in each direction."""
 
 _T = TypeVar("_T")
+
+
+class SealAtHand(Protocol):
+    """What `Sealer.at_hand` returns."""
+
+    def __call__(self, body: bytes, content_type: str | None = None, /) -> bytes | None:
+        """Return the envelope of *body*, or None where it is no common case."""
 
 
 class Sealer:
@@ -240,18 +247,19 @@ class Sealer:
         write = writers.get(content_type) or way.writer(key, content_type, expires)
         return write(body, external, expires, True)  # noqa: FBT003
 
-    def at_hand(self, destination: str) -> Callable[[bytes], bytes | None]:
+    def at_hand(self, destination: str) -> SealAtHand:
         """Return a function that seals for *destination* at once, in the common case alone: for adapters, which call it for every message.
 
-        It takes a body with nothing beside it, and gives the envelope; or None, where there is anything to wait for or to look at: no data
-        key at hand, a policy that binds headers or is not in force, a body that is no `bytes` or looks sealed. Then `seal` or `aseal` it.
+        It takes a body, and its content type where it has one, with nothing else beside it, and gives the envelope; or None, where there is
+        anything to wait for or to look at: no data key at hand, a policy that binds headers or is not in force, a body that is no `bytes`
+        or looks sealed. Then `seal` or `aseal` it.
         """
         outgoing = self._outgoing
 
-        def seal(body: bytes) -> bytes | None:
+        def seal(body: bytes, content_type: str | None = None) -> bytes | None:
             # Looked up each time: so that `close`, and the end of a way that was not used for long, hold here too.
             way = outgoing.get(destination)
-            return None if way is None else way.quick(body)
+            return None if way is None else way.quick(body, content_type)
 
         return seal
 
@@ -397,24 +405,20 @@ class Sealer:
             raise refused from _cause(error, refused)
 
     def open_at_hand(self, destination: str) -> Callable[[bytes], Opened | None]:
-        """Return a function that opens what lay at *destination* at once, in the common case alone: for adapters, which call it for every message.
+        """Return a function that opens what lay at *destination* at once, in the common case alone: for adapters, as `at_hand`.
 
-        It takes an envelope with nothing beside it, and gives what `open` would; or None, where that is not like a message that was opened
-        before, or will not open. Then `open` or `aopen` it: they say why, and tell of it.
+        It takes an envelope with no content encoding and no ordering key beside it, and gives what was opened; or None, where there is
+        anything more to do: an envelope unlike those that were opened before, one that binds headers, one that is to be refused, clear
+        text. Then open it by another verb, which alone refuses and tells of it.
         """
         incoming = self._incoming
 
-        def open_like(envelope: bytes) -> Opened | None:
-            # Looked up each time: so that `close`, and the end of a way that was not used for long, hold here too.
-            if type(envelope) is not bytes or (way := incoming.get(destination)) is None:
-                return None
-            short = way.learnt.get(envelope[way.hint])
-            try:
-                return None if short is None else short(envelope, None)
-            except Refused:
-                return None
+        def open_(envelope: bytes) -> Opened | None:
+            # Looked up each time, as in `at_hand`.
+            way = incoming.get(destination)
+            return None if way is None else way.quick(envelope)
 
-        return open_like
+        return open_
 
     def verify(
         self,
