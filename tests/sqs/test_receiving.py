@@ -323,6 +323,26 @@ def test_an_opened_body_that_is_no_text_is_refused(world, line, place, url, clie
     assert world.verdicts() == [Verdict.MALFORMED]
 
 
+def test_what_is_like_a_message_opened_before_is_refused_once_for_what_is_wrong_with_it(
+    world, line, place, url
+):
+    """What opens at once is no other way in: whatever is wrong goes the whole way, and makes one audit event that says where it lay."""
+    policy = world.policy(place, on_refused="dead-letter")
+    sealer = world.sealer(policy)
+    client = protect(make_client(), sealer)
+    texts = [
+        text_of(sealer.seal(body, destination=f"sqs:{place}"))
+        for body in (b"first", b"\xff\xfe", b"x", b"last")
+    ]
+    texts[2] = swap_a_letter(texts[2])
+    fill(line.bare, url, texts[0])
+    assert bodies(receive(client, url)) == ["first"]
+    fill(line.bare, url, *texts[1:])
+    assert bodies(receive(client, url)) == ["last"]
+    assert sorted(world.verdicts()) == sorted([Verdict.MALFORMED, Verdict.FORGED])
+    assert len({event.coordinates["message_id"] for event in world.events}) == 2
+
+
 def swap_a_letter(text):
     at = len(text) // 2
     return text[:at] + ("A" if text[at] != "A" else "B") + text[at + 1 :]

@@ -185,9 +185,8 @@ _STARTS: Final = ("2GCE", "0Y", "0o")
 def text_of(envelope: bytes) -> str:
     """Write *envelope* as SQS takes it: base64url without padding, four characters for three bytes. Source: RFC 4648 5."""
     text = binascii.b2a_base64(envelope, newline=False)
-    return (
-        text.replace(b"+", b"-").replace(b"/", b"_").rstrip(b"=").decode()
-    )  # quicker than translate, or in str
+    # Quicker than bytes.translate, and than the same in str.
+    return text.replace(b"+", b"-").replace(b"/", b"_").rstrip(b"=").decode()
 
 
 def envelope_of(text: str) -> bytes | None:
