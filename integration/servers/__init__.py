@@ -8,6 +8,9 @@ with Kafka() as kafka, AwsEmulator() as aws:
 from .aws import REGION, AwsEmulator
 from .errors import ServerFailed, ServerUnavailable
 from .kafka import Kafka
+from .key_vault import KeyVault
+from .openbao import OpenBao
+from .rabbitmq import RabbitMq
 from .server import Route, Server, start_all, stop_all
 from .servicebus.process import ServiceBus
 
@@ -15,6 +18,9 @@ __all__ = [
     "REGION",
     "AwsEmulator",
     "Kafka",
+    "KeyVault",
+    "OpenBao",
+    "RabbitMq",
     "Route",
     "Server",
     "ServerFailed",

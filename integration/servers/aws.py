@@ -1,4 +1,4 @@
-"""An emulator of Amazon SQS and KMS."""
+"""An emulator of Amazon SQS, SNS and KMS."""
 
 import contextlib
 import importlib.util
@@ -22,20 +22,21 @@ from .server import Launch, Route, Server
 
 if TYPE_CHECKING:
     from mypy_boto3_kms.client import KMSClient
+    from mypy_boto3_sns.client import SNSClient
     from mypy_boto3_sqs.client import SQSClient
 
 REGION = "eu-west-1"
 
 Flavour = Literal["localemu", "moto"]
 
-# What SQS and KMS need of localemu, a third of the whole. docker/aws.Dockerfile installs the same.
+# What SQS, SNS and KMS need of localemu, a third of the whole. docker/aws.Dockerfile installs the same.
 _PINS = Path(__file__).with_name("localemu.txt")
 # Its metadata says 3.10; its code imports what 3.13 brought.
 _PYTHON = (3, 13)
 
 
 class AwsEmulator(Server):
-    """SQS and KMS at one address, for any credentials.
+    """SQS, SNS and KMS at one address, for any credentials.
 
     Args:
         base_dir: Where programs are installed, once.
@@ -74,14 +75,20 @@ class AwsEmulator(Server):
         """Make a KMS client, likewise."""
         return boto3.client("kms", **self._options(address))
 
+    def sns(self) -> "SNSClient":
+        """Make an SNS client, likewise."""
+        return boto3.client("sns", **self._options(None))
+
     def is_up(self) -> bool:
-        """Ask both services for a list. The first question also loads them, so that no test waits for that."""
+        """Ask each service for a list. The first question also loads it, so that no test waits for that."""
         with (
             contextlib.closing(self.sqs()) as sqs,
+            contextlib.closing(self.sns()) as sns,
             contextlib.closing(self.kms()) as kms,
             contextlib.suppress(BotoCoreError, ClientError),
         ):
             sqs.list_queues()
+            sns.list_topics()
             kms.list_keys()
             return True
         return False
@@ -139,7 +146,7 @@ class AwsEmulator(Server):
                 "GATEWAY_SERVER": "hypercorn",
                 # Queue addresses with the host that clients use, not a name that must be resolved.
                 "SQS_ENDPOINT_STRATEGY": "path",
-                "SERVICES": "sqs,kms",
+                "SERVICES": "sqs,sns,kms",
                 "STRICT_SERVICE_LOADING": "1",
                 # Nothing asked of the network outside.
                 "DNS_ADDRESS": "0",

@@ -4,7 +4,7 @@ import boto3
 import pytest
 
 from tests.contract import AdapterContract
-from tests.sqs.line import ClientLine, FifoLine, ResourceLine
+from tests.sqs.line import AioLine, ClientLine, FifoLine, ResourceLine
 
 
 class TestClient(AdapterContract):
@@ -23,3 +23,9 @@ class TestFifo(AdapterContract):
     @pytest.fixture
     def line(self, aws):
         return FifoLine(aws.sqs)
+
+
+class TestAiobotocore(AdapterContract):
+    @pytest.fixture
+    def line(self, aws, aio):
+        return AioLine(aws.sqs, aio)

@@ -143,6 +143,20 @@ def test_the_summary_is_the_sum(shown):
     assert summary["key_service_calls"] == {"GenerateDataKey": 2, "Decrypt": 2}
 
 
+def test_brokers_that_were_left_out_are_named_with_the_way_to_have_them(shown):
+    assert set(shown["brokers"]) == {"kafka", "sqs"}
+    assert "--rabbitmq" in shown["left_out"]["RabbitMQ"]
+    assert "--servicebus" in shown["left_out"]["Service Bus"]
+
+
+def test_a_server_that_is_not_there_is_named_without_its_password(capsys):
+    assert run(["demo", "--json", "--rabbitmq", "amqp://guest:hunter2@127.0.0.1:9/"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "no RabbitMQ lets us in at 127.0.0.1:9" in err
+    assert "hunter2" not in err
+
+
 # -- what must not happen ----------------------------------------------------------------------------------------------
 
 

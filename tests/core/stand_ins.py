@@ -6,6 +6,7 @@ import asyncio
 import base64
 import itertools
 import threading
+import traceback
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -193,3 +194,13 @@ def forms_of(key: bytes) -> list[str]:
         base64.urlsafe_b64encode(key).decode().rstrip("="),
         str(list(key)),
     ]
+
+
+def shown_by_tracebacks(error: BaseException) -> str:
+    """What an error reporter prints that shows the locals of every frame, but for the tests' own."""
+    told = traceback.TracebackException.from_exception(error, capture_locals=True)
+    parts = [told]
+    while parts[-1].__cause__ or parts[-1].__context__:
+        parts.append(parts[-1].__cause__ or parts[-1].__context__)
+    frames = [frame for part in parts for frame in part.stack if "/tests/" not in frame.filename]
+    return "".join(f"{name}={value}" for frame in frames for name, value in (frame.locals or {}).items())

@@ -6,7 +6,6 @@ import functools
 import logging
 import subprocess
 import sys
-import traceback
 from hashlib import sha256
 
 import boto3
@@ -34,7 +33,7 @@ from postseal.core.errors import KeyBroken, NotMine
 from postseal.core.keys import KeyContext, Recipient
 from postseal.core.providers.aws_kms import ALGORITHM, ERRORS, key_id_of
 from tests.core.provider_contract import ProviderContract
-from tests.core.stand_ins import CONTEXT, forms_of, in_threads, local_keys
+from tests.core.stand_ins import CONTEXT, forms_of, in_threads, local_keys, shown_by_tracebacks
 
 REGION = "eu-west-1"
 ARN = "arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
@@ -381,17 +380,26 @@ def test_an_answer_for_another_key_is_not_believed(stubbed):
         provider.generate(CONTEXT)
 
 
-@pytest.mark.parametrize("size", [0, 16, 31, 33, 64])
+@pytest.mark.parametrize("answer", [{}, {"KeyId": ARN}, {"Plaintext": PLAINTEXT}], ids=repr)
+def test_half_an_answer_says_nothing_of_the_message(stubbed, answer):
+    """What botocore makes of a body that was cut: no good message may be refused over it."""
+    client, stub = stubbed
+    stub.add_response("decrypt", answer)
+    with pytest.raises(KeyUnavailable):
+        AwsKms(client, ARN).unwrap([RECIPIENT], CONTEXT)
+
+
+@pytest.mark.parametrize("size", [16, 31, 33, 64])
 def test_an_answer_of_a_wrong_size_is_not_believed(stubbed, size):
     """Whoever may Encrypt under our context can have 16 bytes wrapped: that message will never open."""
     client, stub = stubbed
     provider = AwsKms(client, ARN)
-    stub.add_response("decrypt", {"Plaintext": bytes(size), "KeyId": ARN} if size else {"KeyId": ARN})
+    stub.add_response("decrypt", {"Plaintext": bytes(size), "KeyId": ARN})
     with pytest.raises(KeyBroken, match=f"{size} bytes"):
         provider.unwrap([RECIPIENT], CONTEXT)
     stub.add_response(
         "generate_data_key",
-        {"Plaintext": bytes(size), "CiphertextBlob": WRAPPED, "KeyId": ARN} if size else {"KeyId": ARN},
+        {"Plaintext": bytes(size), "CiphertextBlob": WRAPPED, "KeyId": ARN},
     )
     with pytest.raises(KeyRefused, match=f"{size} bytes"):
         provider.generate(CONTEXT)
@@ -534,19 +542,6 @@ def test_the_debug_log_of_botocore_shows_requests_but_no_data_key(client, caplog
     caplog.clear()
     bare = kms_client().generate_data_key(KeyId=arn, NumberOfBytes=32)["Plaintext"]
     assert [form for form in forms_of(bare) if form in caplog.text]
-
-
-def shown_by_tracebacks(error: BaseException) -> str:
-    """What an error reporter prints that shows the locals of every frame, but for the tests' own."""
-    told = traceback.TracebackException.from_exception(error, capture_locals=True)
-    frames = [
-        frame
-        for part in (told, told.__cause__)
-        if part
-        for frame in part.stack
-        if "/tests/" not in frame.filename
-    ]
-    return "".join(f"{name}={value}" for frame in frames for name, value in (frame.locals or {}).items())
 
 
 def test_no_data_key_shows_in_the_traceback_of_an_answer_that_is_not_believed(stubbed):

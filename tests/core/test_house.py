@@ -179,11 +179,21 @@ def test_the_core_loads_no_client_library():
         assert client not in loaded
 
 
-def test_key_providers_are_loaded_by_who_names_them():
-    loaded = run("import sys; from postseal.core import AwsKms; print(AwsKms.__name__, *sys.modules)").split()
-    assert loaded[0] == "AwsKms"
-    assert "botocore" in loaded
-    assert "boto3" not in loaded  # the client is the caller's
+@pytest.mark.parametrize(
+    ("name", "sdk", "others"),
+    [
+        ("AwsKms", "botocore", {"boto3", "azure", "hvac"}),  # the client is the caller's
+        ("AzureKeyVault", "azure.keyvault.keys", {"botocore", "hvac", "aiohttp"}),
+        ("VaultTransit", "hvac", {"botocore", "azure"}),
+    ],
+)
+def test_key_providers_are_loaded_by_who_names_them(name, sdk, others):
+    loaded = run(
+        f"import sys; from postseal.core import {name}; print({name}.__name__, *sys.modules)"
+    ).split()
+    assert loaded[0] == name
+    assert sdk in loaded
+    assert not others & set(loaded)
 
 
 def test_an_adapter_without_its_client_names_its_extra():

@@ -205,6 +205,46 @@ def test_the_awaitable_twins_do_the_same(form):
         assert asyncio.run(pair[1].sealer.aseal(BODY, destination=HERE, **beside)) == sealed
 
 
+# --- at once
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_is_sealed_at_hand_opens_and_is_only_the_common_case(form):
+    """An adapter calls it for every message, and `seal` or `aseal` where it gives nothing."""
+    one = party(form)
+    at_once = one.sealer.at_hand(HERE)
+    assert at_once(BODY) is None  # no data key yet
+    sealed = one.seal(BODY, destination=HERE)
+    for body in (BODY, b"", b"\x00" * 70_000):
+        if form.startswith("integrity"):
+            assert at_once(body) is None
+            continue
+        envelope = at_once(body)
+        assert one.open(envelope, destination=HERE).body == body
+        assert asyncio.run(one.sealer.aopen(envelope, destination=HERE)).body == body
+    for odd in (sealed, b"\xd8\x60", "text", bytearray(BODY), None, 5):
+        assert at_once(odd) is None
+    one.sealer.close()
+    assert at_once(BODY) is None
+
+
+@pytest.mark.parametrize("options", [{"bind_headers": ["a"]}, {"mode": "off"}, {"mode": "observe"}])
+def test_where_the_policy_looks_at_more_nothing_is_at_hand(options):
+    one = party(**options)
+    one.seal(BODY, destination=HERE, headers={"a": "1"})
+    assert one.sealer.at_hand(HERE)(BODY) is None
+
+
+def test_what_is_at_hand_counts_against_the_data_key():
+    """B4: the caps are exact, whichever verb seals."""
+    one = party(data_key=DataKeyLimits(max_messages=3))
+    at_once = one.sealer.at_hand(HERE)
+    one.seal(BODY, destination=HERE)
+    assert [at_once(BODY) is None for _ in range(3)] == [False, False, True]
+    one.seal(BODY, destination=HERE)
+    assert one.keys.generated == 2
+
+
 # --- any change is refused
 
 
@@ -814,3 +854,57 @@ def test_unsafe_local_keys_warn():
 
     with warnings.catch_warnings(), pytest.raises(UnsafeLocalKeysWarning):
         UnsafeLocalKeys.ephemeral()
+
+
+# -- opening what needs no key service -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_open_cached_asks_no_key_service(form):
+    sender, receiver = party(form), party(form)
+    receiver.keys.inner = sender.keys.inner
+    envelope = sender.seal(BODY, destination=HERE)
+    if form in ENCRYPTING:
+        assert receiver.sealer.open_cached(envelope, destination=HERE) is None
+        assert receiver.keys.unwrapped == 0
+        assert receiver.events == []
+        receiver.open(envelope, destination=HERE)
+    for _ in range(2):  # the short way, too
+        opened = receiver.sealer.open_cached(envelope, destination=HERE)
+        assert opened is not None
+        assert opened.body == BODY
+    assert receiver.keys.unwrapped == (form in ENCRYPTING)
+    assert receiver.events == []
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_open_cached_refuses_as_open_does(form):
+    sender, receiver = party(form), party(form)
+    receiver.keys.inner = sender.keys.inner
+    envelope = sender.seal(BODY, destination=HERE)
+    receiver.open(envelope, destination=HERE)
+    at = envelope.index(decode(envelope).payload)
+    altered = envelope[:at] + bytes([envelope[at] ^ 1]) + envelope[at + 1 :]
+    assert (
+        refusal(lambda: receiver.sealer.open_cached(altered, destination=HERE, coordinates={"tag": 7}))
+        == Verdict.FORGED
+    )
+    assert refusal(lambda: receiver.sealer.open_cached(BODY, destination=HERE)) == Verdict.UNPROTECTED
+    assert [event.verdict for event in receiver.events] == [Verdict.FORGED, Verdict.UNPROTECTED]
+    assert receiver.events[0].coordinates == {"tag": 7}
+
+
+def test_open_cached_knows_what_the_key_service_just_refused():
+    sender, receiver = party(), party()
+    envelope = sender.seal(BODY, destination=HERE)
+    receiver.keys.fail = KeyRefused("no")
+    assert refusal(lambda: receiver.open(envelope, destination=HERE)) == Verdict.UNKNOWN_KEY
+    assert refusal(lambda: receiver.sealer.open_cached(envelope, destination=HERE)) == Verdict.UNKNOWN_KEY
+    assert receiver.keys.unwrapped == 1
+
+
+def test_open_cached_hands_on_clear_text_where_the_mode_does():
+    receiver = party(mode="observe")
+    opened = receiver.sealer.open_cached(BODY, destination=HERE)
+    assert opened is not None
+    assert (opened.body, opened.verdict) == (BODY, Verdict.CLEAR)

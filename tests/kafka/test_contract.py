@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
+
 import pytest
 
 from tests.contract import AdapterContract, BinaryBodies, NullBodies
+from tests.kafka.aio_lines import AIOConsumeLine, AIOLine, AIOSerializerLine
 from tests.kafka.lines import ClientBatchLine, ClientLine, KafkaLine, SerializerLine, SerializingLine
+
+
+@pytest.fixture
+def runner() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner() as runner:
+        yield runner
 
 
 class TestPoll(BinaryBodies, NullBodies, AdapterContract):
@@ -30,3 +40,21 @@ class TestSerializersInStockClients(BinaryBodies, NullBodies, AdapterContract):
     @pytest.fixture
     def line(self, cluster, make_topic) -> KafkaLine:
         return SerializerLine(cluster, make_topic)
+
+
+class TestAIOPoll(BinaryBodies, NullBodies, AdapterContract):
+    @pytest.fixture
+    def line(self, cluster, make_topic, runner) -> KafkaLine:
+        return AIOLine(cluster, make_topic, runner)
+
+
+class TestAIOConsume(BinaryBodies, NullBodies, AdapterContract):
+    @pytest.fixture
+    def line(self, cluster, make_topic, runner) -> KafkaLine:
+        return AIOConsumeLine(cluster, make_topic, runner)
+
+
+class TestAsyncSerializersWithStockClients(BinaryBodies, NullBodies, AdapterContract):
+    @pytest.fixture
+    def line(self, cluster, make_topic, runner) -> KafkaLine:
+        return AIOSerializerLine(cluster, make_topic, runner)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from integration.servers import AwsEmulator, Kafka, ServerUnavailable, ServiceBus
+from integration.servers import AwsEmulator, Kafka, KeyVault, OpenBao, RabbitMq, ServerUnavailable, ServiceBus
 from integration.servers.servicebus import ServiceBusTestServer
 from integration.servers.servicebus.config import create_all
 
@@ -29,14 +29,16 @@ def test_each_image_has_a_version(name):
 def test_each_port_is_open_on_the_loopback_interface_only_and_can_be_chosen(name):
     text = (DOCKER / "README.md").read_text()
     for port in SERVICES[name].get("ports", []):
-        found = re.fullmatch(r"127\.0\.0\.1:\$\{(POSTSEAL_\w+_PORT):-(\d+)\}:\d+", port)
+        found = re.fullmatch(r"127\.0\.0\.1:\$\{(POSTSEAL_\w+_PORT):-(\d+)\}:(\d+|\$\{\1:-\2\})", port)
         assert found
         assert f"`{found[1]}`" in text
         assert found[2] in text
 
 
 def test_no_two_services_want_the_same_port():
-    ports = re.findall(r"_PORT:-(\d+)\}:", (DOCKER / "compose.yaml").read_text())
+    ports = re.findall(
+        r'- "127\.0\.0\.1:\$\{POSTSEAL_\w+_PORT:-(\d+)\}:', (DOCKER / "compose.yaml").read_text()
+    )
 
     assert len(set(ports)) == len(ports) > 6
 
@@ -49,7 +51,7 @@ def test_each_service_says_when_it_is_well(name):
 
 def test_services_are_named_as_the_servers_of_the_tests(monkeypatch):
     monkeypatch.setenv("ACCEPT_EULA", "Y")
-    for kind in (Kafka, AwsEmulator, ServiceBus):
+    for kind in (Kafka, AwsEmulator, RabbitMq, ServiceBus, KeyVault, OpenBao):
         launch = kind()._container()
         assert launch.command[-1] in SERVICES
         used = set(re.findall(r"\$\{(POSTSEAL_\w+_PORT)", str(SERVICES[launch.command[-1]])))

@@ -10,9 +10,10 @@ import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.config import Config
 from moto import mock_aws
+from moto.server import ThreadedMotoServer
 
 from tests.contract import World
-from tests.sqs.line import ClientLine
+from tests.sqs.line import Aiobotocore, AioLine, ClientLine
 
 _OPTIONS: dict[str, Any] = {
     "region_name": "eu-west-1",
@@ -44,6 +45,29 @@ def line(aws: None) -> ClientLine:
 @pytest.fixture
 def world(line: ClientLine) -> World:
     return World(line)
+
+
+@pytest.fixture(scope="session")
+def moto_address() -> Iterator[str]:
+    """SQS and SNS by HTTP, for what moto cannot reach in this process."""
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def aio(moto_address: str) -> Iterator[Aiobotocore]:
+    """Clients of aiobotocore, and the loop they live in."""
+    options = {name: value for name, value in _OPTIONS.items() if name != "config"}
+    with Aiobotocore({**options, "endpoint_url": moto_address}) as aio:
+        yield aio
+
+
+@pytest.fixture
+def aio_line(aio: Aiobotocore, moto_address: str) -> AioLine:
+    return AioLine(lambda: boto3.client("sqs", endpoint_url=moto_address, **_OPTIONS), aio)
 
 
 class _Content(io.BytesIO):

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, ClassVar
+from contextlib import AsyncExitStack, contextmanager
+from typing import Any, ClassVar, Self
 
 from postseal.core import Refused, Sealer
 from postseal.sqs import protect
 from postseal.sqs._message import envelope_of, text_of
 from tests.contract import Line, Raw, Receiving
 
-__all__ = ["ClientLine", "FifoLine", "ResourceLine", "attributes"]
+__all__ = ["AioLine", "Aiobotocore", "ClientLine", "FifoLine", "ResourceLine", "attributes"]
 
 Clients = Callable[[], Any]
 
@@ -164,6 +165,71 @@ class FifoLine(ClientLine):
 
     def ordering(self, entry: dict[str, Any]) -> dict[str, Any]:
         return {**entry, "MessageGroupId": "all", "MessageDeduplicationId": uuid.uuid4().hex}
+
+
+class Aiobotocore:
+    """Clients of aiobotocore on a loop of their own, each behind a face without coroutines.
+
+    Args:
+        options: What ``create_client`` takes besides the service.
+    """
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        from aiobotocore.config import AioConfig
+        from aiobotocore.session import get_session
+
+        config = AioConfig(retries={"total_max_attempts": 2}, connect_timeout=5, read_timeout=60)
+        self._options = {**options, "config": config}
+        self._session = get_session()
+        self._runner = asyncio.Runner()
+        self._stack = AsyncExitStack()
+
+    def run(self, coroutine: Any) -> Any:
+        """Run *coroutine* to its end."""
+        return self._runner.run(coroutine)
+
+    def client(self, service: str = "sqs") -> Any:
+        """Make a client, unprotected. It works in this loop only."""
+        return self.run(
+            self._stack.enter_async_context(self._session.create_client(service, **self._options))
+        )
+
+    def blocking(self, client: Any) -> Any:
+        """Return what calls methods of *client* and waits for them."""
+        return _Blocking(client, self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.run(self._stack.aclose())
+        self._runner.close()
+
+
+class _Blocking:
+    def __init__(self, client: Any, aio: Aiobotocore) -> None:
+        self._client = client
+        self._aio = aio
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda **params: self._aio.run(getattr(self._client, name)(**params))
+
+
+class AioLine(ClientLine):
+    """Standard queues, through a client of aiobotocore.
+
+    Args:
+        clients: As of `ClientLine`.
+        aio: Makes clients of aiobotocore, of the same SQS.
+    """
+
+    def __init__(self, clients: Clients, aio: Aiobotocore) -> None:
+        super().__init__(clients)
+        self._aio = aio
+
+    def protected(self, sealer: Sealer, **options: Any) -> Any:
+        options = {"retry_after": 0, "sleep": lambda _: None} | options
+        return self._aio.blocking(protect(self._aio.client(), sealer, **options))
 
 
 class ResourceLine(ClientLine):

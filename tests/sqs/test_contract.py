@@ -23,3 +23,9 @@ class TestFifo(AdapterContract):
     @pytest.fixture
     def line(self, aws):
         return FifoLine(make_client)
+
+
+class TestAiobotocore(AdapterContract):
+    @pytest.fixture
+    def line(self, aio_line):
+        return aio_line

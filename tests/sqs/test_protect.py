@@ -151,18 +151,6 @@ def test_what_is_no_sealer_is_an_error(aws):
         protect(make_client(), "sealer")
 
 
-def test_an_asyncio_client_is_an_error(sealer, aws):
-    """aiobotocore's clients are botocore's, with coroutines: settling would never be awaited."""
-    client = make_client()
-
-    class AioSQS(type(client)):
-        async def _make_api_call(self, operation_name, api_params): ...
-
-    client.__class__ = AioSQS
-    with pytest.raises(ConfigError, match="asyncio"):
-        protect(client, sealer)
-
-
 def test_the_extended_client_is_an_error(sealer, aws):
     """amazon-sqs-extended-client puts bodies into S3 above our hooks, in clear. It makes its clients in this way."""
     session = boto3.Session()

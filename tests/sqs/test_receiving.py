@@ -323,6 +323,11 @@ def test_an_opened_body_that_is_no_text_is_refused(world, line, place, url, clie
     assert world.verdicts() == [Verdict.MALFORMED]
 
 
+def swap_a_letter(text):
+    at = len(text) // 2
+    return text[:at] + ("A" if text[at] != "A" else "B") + text[at + 1 :]
+
+
 @pytest.mark.parametrize("on_refused", ["dead-letter", "discard"])
 def test_a_damaged_answer_is_refused_and_its_message_stays(world, line, place, url, client_of, on_refused):
     """botocore checks no MD5. A fault on the way from SQS is no fault of the message, so it is never discarded."""
@@ -331,15 +336,60 @@ def test_a_damaged_answer_is_refused_and_its_message_stays(world, line, place, u
 
     def damage(parsed, **_):
         if parsed.get("Messages"):
-            parsed["Messages"][1]["MD5OfBody"] = md5("something else")
+            parsed["Messages"][1]["Body"] = swap_a_letter(parsed["Messages"][1]["Body"])
 
     client.meta.events.register_first("after-call.*.*", damage)
     assert len(bodies(receive(client, url, VisibilityTimeout=0))) == 1
     [event] = world.events
-    assert event.verdict is Verdict.MALFORMED
-    assert "MD5" in event.detail
+    assert event.verdict is Verdict.FORGED
+    assert "MD5" in event.coordinates["damaged"]
     assert event.policy == "orders"
     assert len(line.held(place, 2)) == 2
+
+
+def test_a_message_that_was_changed_at_its_queue_is_not_called_damaged(world, line, place, url, client_of):
+    """The control: SQS names the MD5 of what it holds, and discard is done."""
+    client = client_of(world.policy(place, on_refused="discard"))
+    fill(client, url, CLEAR)
+    [raw] = line.held(place, 1)
+    line.put(place, Raw(swap_a_letter(raw.body.decode()).encode()))
+    assert bodies(receive(client, url, VisibilityTimeout=0)) == [CLEAR]
+    [event] = world.events
+    assert "damaged" not in event.coordinates
+    assert [held.body for held in line.held(place, 1)] == [raw.body]
+
+
+def test_a_wrong_md5_of_an_authentic_body_is_put_right(world, line, place, url, client_of):
+    """What opens is authentic to the last letter, which is more than an MD5 can say: not the body was damaged, but the MD5."""
+    client = client_of(world.policy(place))
+    fill(client, url, CLEAR)
+
+    def damage(parsed, **_):
+        parsed["Messages"][0]["MD5OfBody"] = md5("something else")
+
+    client.meta.events.register_first("after-call.*.ReceiveMessage", damage)
+    [message] = receive(client, url)["Messages"]
+    assert (message["Body"], message["MD5OfBody"]) == (CLEAR, md5(CLEAR))
+    assert world.events == []
+
+
+@pytest.mark.parametrize("mode", ["tolerate", "observe"])
+def test_damaged_clear_text_is_not_handed_on(world, line, place, url, client_of, mode):
+    """Nothing else speaks for it. And one event is made, not one for the clear text beside."""
+    until = {"tolerate_until": datetime.now(UTC) + timedelta(days=1)} if mode == "tolerate" else {}
+    client = client_of(world.policy(place, mode=mode, on_refused="discard", **until))
+    fill(line.bare, url, "clear")
+
+    def damage(parsed, **_):
+        for message in parsed.get("Messages", ()):
+            message["Body"] += "er"
+
+    client.meta.events.register_first("after-call.*.ReceiveMessage", damage)
+    assert bodies(receive(client, url, VisibilityTimeout=0)) == []
+    [event] = world.events
+    assert event.verdict is Verdict.MALFORMED
+    assert "MD5" in event.detail
+    assert len(line.held(place, 1)) == 1
 
 
 def test_a_message_opens_in_its_dead_letter_queue_where_the_policy_accepts_it(

@@ -550,6 +550,14 @@ def confidentiality_opens() -> Iterator[Vector]:
     yield opens("confidentiality-two-recipients", "Two wraps of one data key, AWS KMS and local; the second opens.", "3.1, 6.3", replace(PLAIN, recipients=(aws, local(PLAIN))))
     reserved = ((-41, b"rsa", filled("rsa", 256)), (-5, b"kw", filled("kw", 40)), (7777, b"\xff\x00", b"?"), local(PLAIN))
     yield opens("confidentiality-unknown-recipients", "Recipients of algorithms that the consumer does not know are passed over.", "10.3", replace(PLAIN, recipients=reserved))
+    services = (
+        (AWS_KMS, filled("ARN", 8), filled("CiphertextBlob", 184)),
+        (-41, filled("RSA key", 8) + filled("its version", 16), filled("RSA-OAEP-256", 256) + filled("its tag", 16)),
+        (-5, filled("HSM key", 8) + filled("its version", 16), filled("A256KW", 40) + filled("its tag", 16)),
+        (-65539, filled("transit key", 8), b"\x00\x00\x00\x01" + filled("vault:v1", 60)),
+        local(PLAIN),
+    )
+    yield opens("confidentiality-every-key-service", "A wrap by each key service there is, all but the last opaque here.", "6.3, 10.3", replace(PLAIN, recipients=services))
     many = (*((AWS_KMS, bytes([i]), filled(f"blob {i}", 6144 if i == 0 else 1)) for i in range(15)), local(PLAIN))
     yield opens("confidentiality-sixteen-recipients", "As many recipients as may be, the first as long as may be.", "9", replace(PLAIN, recipients=many))
     same = ((AWS_KMS, b"main-1", filled("blob", 184)), local(PLAIN), local(PLAIN, "main-2", filled("second", 32)))

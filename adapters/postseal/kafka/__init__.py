@@ -17,7 +17,8 @@ A working program, which needs a broker; ``examples/kafka_orders.py`` brings its
         consumer.subscribe(["orders"])
         print(consumer.poll(30).value())
 
-Or keep the clients and wrap the serializers: `SealingSerializer` and `OpeningDeserializer`. See docs/kafka.md.
+Or keep the clients and wrap the serializers: `SealingSerializer` and `OpeningDeserializer`. For asyncio: `postseal.kafka.aio`.
+See docs/kafka.md.
 """
 
 from postseal.core import MissingExtraError
@@ -30,6 +31,7 @@ except ImportError as missing:
 from postseal.kafka._consumer import Consumer, DeserializingConsumer
 from postseal.kafka._errors import MessageTooLarge, RefusedMessage
 from postseal.kafka._producer import Producer, SerializingProducer
+from postseal.kafka._records import open_records
 from postseal.kafka._serializer import OpeningDeserializer, SealingSerializer
 
 __all__ = [
@@ -41,4 +43,5 @@ __all__ = [
     "RefusedMessage",
     "SealingSerializer",
     "SerializingProducer",
+    "open_records",
 ]

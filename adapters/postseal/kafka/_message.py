@@ -7,7 +7,7 @@ the text that a producer gives becomes the UTF-8 that a consumer will get.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -46,11 +46,13 @@ class Topic:
         name: The topic.
         destination: Its logical destination.
         policy: The policy in force there.
+        quick: Seals a value that has nothing bound to it, if that can be done at once; gives None else.
     """
 
     name: str
     destination: str
     policy: Policy
+    quick: Callable[[bytes], bytes | None] = field(default=lambda _: None, repr=False)
     binds: frozenset[str] = field(init=False)
     """Names of the headers to bind."""
     binds_key: bool = field(init=False)
@@ -61,6 +63,8 @@ class Topic:
         object.__setattr__(self, "binds", frozenset(self.policy.bind_headers))
         object.__setattr__(self, "binds_key", self.policy.bind_ordering_key)
         object.__setattr__(self, "plain", not self.binds and not self.binds_key)
+        if not self.plain:
+            object.__setattr__(self, "quick", lambda _: None)
 
     @property
     def quarantine(self) -> str | None:
@@ -103,7 +107,8 @@ class Topics(dict[str, Topic]):
         if not isinstance(name, str):
             raise TypeError(f"topic must be a str, not {type(name).__name__}")
         destination = _SCHEME + name
-        topic = self[name] = Topic(name, destination, self._sealer.policy_for(destination))
+        policy = self._sealer.policy_for(destination)
+        topic = self[name] = Topic(name, destination, policy, self._sealer.at_hand(destination))
         return topic
 
 

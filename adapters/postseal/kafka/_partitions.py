@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from postseal.core import Verdict
@@ -44,8 +44,8 @@ class Trouble:
         return self.due is not None
 
 
-class Troubles:
-    """The partitions that were set back and have not handed on a message since. Empty nearly always, and then it costs nothing.
+class Troubles(dict[Partition, Trouble]):
+    """By partition, those that were set back and have not handed on a message since. Empty nearly always, and then it costs nothing.
 
     Args:
         clock: Monotonic, in seconds.
@@ -60,26 +60,16 @@ class Troubles:
         first_wait: float = FIRST_WAIT,
         longest_wait: float = LONGEST_WAIT,
     ) -> None:
+        super().__init__()
         self._clock = clock
         self._first_wait = first_wait
         self._longest_wait = longest_wait
-        self._troubles: dict[Partition, Trouble] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self._troubles)
-
-    def __iter__(self) -> Iterator[Partition]:
-        return iter(tuple(self._troubles))
-
-    def get(self, partition: Partition) -> Trouble | None:
-        """Return the trouble of *partition*, if it has one."""
-        return self._troubles.get(partition)
 
     def set_back(self, partition: Partition, offset: int) -> Trouble:
         """Note that *partition* goes on from *offset*, at once."""
-        trouble = self._troubles.get(partition)
+        trouble = self.get(partition)
         if trouble is None or trouble.offset != offset:
-            trouble = self._troubles[partition] = Trouble(offset)
+            trouble = self[partition] = Trouble(offset)
         trouble.due = None
         return trouble
 
@@ -95,22 +85,23 @@ class Troubles:
 
     def over(self, partition: Partition) -> Trouble | None:
         """Note that *partition* handed on a message, or is no longer ours."""
-        return self._troubles.pop(partition, None)
+        return self.pop(partition, None)
 
     def due(self) -> list[Partition]:
         """Return the partitions whose wait has ended, and note that they are fetched from again."""
         now = self._clock()
-        ended = [p for p, t in self._troubles.items() if t.due is not None and t.due <= now]
+        # Of a copy: in asyncio's consumer another thread may pause or seek meanwhile.
+        ended = [p for p, t in tuple(self.items()) if t.due is not None and t.due <= now]
         for partition in ended:
-            self._troubles[partition].due = None
+            self[partition].due = None
         return ended
 
     def until_due(self) -> float | None:
         """Return the seconds until the next wait ends, 0 or more; None where nothing waits."""
-        dues = [trouble.due for trouble in self._troubles.values() if trouble.due is not None]
+        dues = [trouble.due for trouble in tuple(self.values()) if trouble.due is not None]
         return max(0.0, min(dues) - self._clock()) if dues else None
 
     def known_verdict(self, partition: Partition, offset: int) -> Verdict | None:
         """Return why the message at *offset* is refused, if that was found out before."""
-        trouble = self._troubles.get(partition)
+        trouble = self.get(partition)
         return trouble.verdict if trouble is not None and trouble.offset == offset else None

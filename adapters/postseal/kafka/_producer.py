@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException
 
 from postseal.core import ConfigError, Sealer
 from postseal.kafka._errors import MessageTooLarge
-from postseal.kafka._message import KafkaHeaders, Topic, Topics, bound_headers, wire_bytes
+from postseal.kafka._message import KafkaHeaders, Topic, Topics, wire_bytes
+from postseal.kafka._sealing import Sealing
 
 __all__ = ["Producer", "SealingProducer", "SerializingProducer"]
 
@@ -18,11 +18,10 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class SealingProducer(confluent_kafka.Producer):
+class SealingProducer(confluent_kafka.Producer, Sealing[bytes]):
     """What our producers share: `produce` and `produce_batch` that seal. Made ready by `_seal_with` before the client itself is."""
 
-    _seal: Callable[..., bytes]
-    _topics: Topics
+    _client_produce = confluent_kafka.Producer.produce  # `super()` would be made for every message
 
     def _seal_with(self, sealer: Sealer) -> None:
         self._topics = Topics(sealer)
@@ -55,15 +54,13 @@ class SealingProducer(confluent_kafka.Producer):
         envelope: bytes | None = None
         if value is not None:
             way = self._topics[topic]
-            # The common case without another call: it runs for every message.
-            if way.plain and type(value) is bytes:
-                envelope = self._seal(value, destination=way.destination)
-            else:
+            envelope = way.quick(value)  # type: ignore[arg-type]  # gives None for what is no bytes
+            if envelope is None:
                 envelope = self._sealed(way, value, key, headers)
+        # To the client the first of its two names for the report counts, even where it is None.
+        report = on_delivery if callback is None else callback
         try:
-            # To the client the first of its two names for the report counts, even where it is None.
-            report = on_delivery if callback is None else callback
-            super().produce(topic, envelope, key, partition, report, report, timestamp, headers)
+            self._client_produce(topic, envelope, key, partition, report, report, timestamp, headers)
         except KafkaException as error:
             if value is None or error.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE:
                 raise
@@ -72,7 +69,7 @@ class SealingProducer(confluent_kafka.Producer):
     def produce_batch(
         self,
         topic: str,
-        messages: list[dict[str, Any]],
+        messages: Any,
         partition: int = -1,
         callback: Any = None,
         on_delivery: Any = None,
@@ -98,18 +95,7 @@ class SealingProducer(confluent_kafka.Producer):
                 if entry is not message and "_error" in entry:
                     message["_error"] = entry["_error"]
 
-    def _sealed(self, way: Topic, value: str | bytes, key: str | bytes | None, headers: Any) -> bytes:
-        body = value.encode() if isinstance(value, str) else value
-        if way.plain:
-            return self._seal(body, destination=way.destination)
-        return self._seal(
-            body,
-            destination=way.destination,
-            headers=bound_headers(headers, way.binds),
-            ordering_key=wire_bytes(key) if way.binds_key else None,
-        )
-
-    def _sealed_entry(self, way: Topic, message: dict[str, Any]) -> dict[str, Any]:
+    def _sealed_entry(self, way: Topic, message: Any) -> Any:
         if not isinstance(message, dict):
             return message  # the client says what is wrong
         value = message.get("value")
@@ -147,7 +133,15 @@ class Producer(SealingProducer):
         super().__init__(*args, **config)
 
 
-class SerializingProducer(confluent_kafka.SerializingProducer[K, V], SealingProducer):  # pyright: ignore[reportIncompatibleMethodOverride] - produce has key before value here, as in the client
+if TYPE_CHECKING or hasattr(confluent_kafka.SerializingProducer, "__class_getitem__"):
+    _Serializing = confluent_kafka.SerializingProducer
+else:  # before 2.16 it is not generic
+
+    class _Serializing(confluent_kafka.SerializingProducer, Generic[K, V]):
+        pass
+
+
+class SerializingProducer(_Serializing[K, V], SealingProducer):  # type: ignore[misc]  # pyright: ignore[reportIncompatibleMethodOverride] - produce has key before value here, as in the client
     """`confluent_kafka.SerializingProducer` that seals what its serializers made; here the key can be bound, too.
 
     Args:

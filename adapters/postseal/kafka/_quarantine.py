@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from inspect import iscoroutinefunction
 from typing import Any, Final
 
 import confluent_kafka
@@ -39,10 +40,12 @@ def check_quarantine(sealer: Sealer, producer: Any) -> None:
                 f"policy {policy.name!r}: on_refused = {policy.on_refused!r} sends refused messages to a topic; "
                 "give quarantine=confluent_kafka.Producer(...), a plain producer"
             )
-    if isinstance(producer, (SealingProducer, confluent_kafka.SerializingProducer)):
+    if isinstance(producer, (SealingProducer, confluent_kafka.SerializingProducer)) or iscoroutinefunction(
+        getattr(producer, "produce", None)
+    ):
         raise ConfigError(
             f"quarantine must be a plain confluent_kafka.Producer, not {type(producer).__module__}.{type(producer).__name__}: "
-            "a refused message stays as it came"
+            "a refused message stays as it came, and its report is waited for"
         )
     if producer is not None and not callable(getattr(producer, "produce", None)):
         raise ConfigError(f"quarantine must be a confluent_kafka.Producer, not {type(producer).__name__}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final, Generic, TypeVar
 
 from confluent_kafka.serialization import (
     Deserializer,
@@ -12,13 +12,77 @@ from confluent_kafka.serialization import (
     Serializer,
 )
 
-from postseal.core import ConfigError, Sealer
-from postseal.kafka._message import Topic, Topics, bound_headers, wire_headers
+from postseal.core import ConfigError, Opened, Sealer
+from postseal.kafka._message import Topic, Topics, wire_headers
+from postseal.kafka._sealing import Sealing
 
-__all__ = ["OpeningDeserializer", "SealingSerializer"]
+__all__ = ["OpeningDeserializer", "OpensValues", "SealingSerializer", "SealsValues"]
+
+_KEY: Final = MessageField.KEY  # looked up once: members of an Enum are slow to come by
+R = TypeVar("R")
+"""What opening gives: the `Opened`, or an awaitable of it."""
+S = TypeVar("S")
 
 
-class SealingSerializer(Serializer):
+class _OfValues:
+    """What our serializers and deserializers share: for which topic they are called, and whom they are around."""
+
+    _inner: Callable[..., Any]
+    _topics: Topics
+
+    def _around(self, inner: Callable[..., Any], sealer: Sealer, what: str) -> None:
+        self._topics = Topics(sealer)
+        if not callable(inner):
+            raise ConfigError(f"inner must be a {what}, not {type(inner).__name__}")
+        self._inner = inner
+
+    def _place(self, ctx: SerializationContext | None) -> tuple[SerializationContext, Topic]:
+        """Return *ctx*, checked, and the topic that it names."""
+        if ctx is None or not ctx.topic:
+            raise ConfigError(
+                "a message is bound to its topic: call with SerializationContext(topic, MessageField.VALUE, headers)"
+            )
+        if ctx.field == _KEY:
+            raise ConfigError(
+                "keys are not sealed: Kafka partitions and compacts by them; use it for values alone"
+            )
+        topic = self._topics[ctx.topic]
+        if topic.binds_key:
+            raise ConfigError(
+                f"policy {topic.policy.name!r} binds the record key, which a serializer does not see: "
+                "use postseal.kafka.Producer and Consumer, or SerializingProducer and DeserializingConsumer of postseal.kafka"
+            )
+        return ctx, topic
+
+    def set_cluster_id_resolver(self, resolver: Callable[[], Any]) -> None:
+        """Hand *resolver* on to the inner one."""
+        tell(self._inner, "set_cluster_id_resolver", resolver)
+
+    def close(self) -> Any:
+        """Close the inner one."""
+        return tell(self._inner, "close")
+
+
+class SealsValues(_OfValues, Sealing[S]):
+    """What serializers that seal share."""
+
+
+class OpensValues(_OfValues, Generic[R]):
+    """What deserializers that open share."""
+
+    _unseal: Callable[..., R]
+
+    def _opened(self, topic: Topic, value: bytes, context: SerializationContext) -> R:
+        # All headers: the sender may have bound more than the policy demands here.
+        return self._unseal(
+            value,
+            destination=topic.destination,
+            headers=wire_headers(context.headers),
+            coordinates={"topic": topic.name},
+        )
+
+
+class SealingSerializer(SealsValues[bytes], Serializer):
     """Serializes with *inner*, then seals: outside the schema's framing. For values; keys are left alone.
 
     A working program::
@@ -39,12 +103,9 @@ class SealingSerializer(Serializer):
         ConfigError: *inner* or *sealer* is none.
     """
 
-    __slots__ = ["_inner", "_sealer", "_topics"]
-
     def __init__(self, inner: Callable[..., bytes | None], sealer: Sealer) -> None:
-        self._topics = Topics(sealer)
-        self._sealer = sealer
-        self._inner = _checked(inner, "serializer")
+        self._around(inner, sealer, "serializer")
+        self._seal = sealer.seal
 
     def __call__(self, obj: Any, ctx: SerializationContext | None = None) -> bytes | None:
         """Serialize *obj* and seal it for the topic of *ctx*.
@@ -57,27 +118,15 @@ class SealingSerializer(Serializer):
         Note:
             Called by `confluent_kafka.SerializingProducer`, these arrive as the ``exception`` of its `ValueSerializationError`.
         """
-        context = _of_value(ctx)
-        topic = _without_key(self._topics[context.topic])
+        context, topic = self._place(ctx)
         body = self._inner(obj, context)
         if body is None:
             return None
-        if topic.plain:
-            return self._sealer.seal(body, destination=topic.destination)
         # The headers last: an inner serializer may have added its own.
-        headers = bound_headers(context.headers, topic.binds)
-        return self._sealer.seal(body, destination=topic.destination, headers=headers)
-
-    def set_cluster_id_resolver(self, resolver: Callable[[], Any]) -> None:
-        """Hand *resolver* on to the inner serializer."""
-        _tell(self._inner, "set_cluster_id_resolver", resolver)
-
-    def close(self) -> None:
-        """Close the inner serializer."""
-        _tell(self._inner, "close")
+        return topic.quick(body) or self._sealed(topic, body, None, context.headers)
 
 
-class OpeningDeserializer(Deserializer):
+class OpeningDeserializer(OpensValues[Opened], Deserializer):
     """Opens, then deserializes with *inner*. For values; keys are left alone.
 
     It raises where a message is refused or the key service is away, and that is all that a deserializer can do. The stock
@@ -105,12 +154,9 @@ class OpeningDeserializer(Deserializer):
         ConfigError: *inner* or *sealer* is none.
     """
 
-    __slots__ = ["_inner", "_sealer", "_topics"]
-
     def __init__(self, inner: Callable[..., Any], sealer: Sealer) -> None:
-        self._topics = Topics(sealer)
-        self._sealer = sealer
-        self._inner = _checked(inner, "deserializer")
+        self._around(inner, sealer, "deserializer")
+        self._unseal = sealer.open
 
     def __call__(self, value: bytes | None, ctx: SerializationContext | None = None) -> Any:
         """Open *value*, which lay in the topic of *ctx*, and deserialize it. None is handed to the inner deserializer as it is.
@@ -123,54 +169,11 @@ class OpeningDeserializer(Deserializer):
         Note:
             Called by `confluent_kafka.DeserializingConsumer`, these arrive as the ``exception`` of its `ValueDeserializationError`.
         """
-        context = _of_value(ctx)
-        topic = _without_key(self._topics[context.topic])
-        if value is not None:
-            # All headers: the sender may have bound more than the policy demands here.
-            headers = wire_headers(context.headers)
-            value = self._sealer.open(
-                value, destination=topic.destination, headers=headers, coordinates={"topic": topic.name}
-            ).body
-        return self._inner(value, context)
-
-    def set_cluster_id_resolver(self, resolver: Callable[[], Any]) -> None:
-        """Hand *resolver* on to the inner deserializer."""
-        _tell(self._inner, "set_cluster_id_resolver", resolver)
-
-    def close(self) -> None:
-        """Close the inner deserializer."""
-        _tell(self._inner, "close")
+        context, topic = self._place(ctx)
+        return self._inner(value if value is None else self._opened(topic, value, context).body, context)
 
 
-def _checked(inner: Callable[..., Any], what: str) -> Callable[..., Any]:
-    if not callable(inner):
-        raise ConfigError(f"inner must be a {what}, not {type(inner).__name__}")
-    return inner
-
-
-def _of_value(ctx: SerializationContext | None) -> SerializationContext:
-    if ctx is None or not ctx.topic:
-        raise ConfigError(
-            "a message is bound to its topic: call with SerializationContext(topic, MessageField.VALUE, headers)"
-        )
-    if ctx.field == MessageField.KEY:
-        raise ConfigError(
-            "keys are not sealed: Kafka partitions and compacts by them; use it for values alone"
-        )
-    return ctx
-
-
-def _without_key(topic: Topic) -> Topic:
-    if topic.binds_key:
-        raise ConfigError(
-            f"policy {topic.policy.name!r} binds the record key, which a serializer does not see: "
-            "use postseal.kafka.Producer and Consumer, or SerializingProducer and DeserializingConsumer of postseal.kafka"
-        )
-    return topic
-
-
-def _tell(inner: Any, verb: str, *args: Any) -> None:
+def tell(inner: Any, verb: str, *args: Any) -> Any:
     """Call a method that plain functions and older clients' serializers do not have."""
     method = getattr(inner, verb, None)
-    if method is not None:
-        method(*args)
+    return None if method is None else method(*args)

@@ -76,6 +76,9 @@ def unprotect(target: _T) -> _T:
 
     Returns:
         *target*.
+
+    Raises:
+        ConfigError: A receiver in receive-and-delete mode has messages that wait for the key service; close it first.
     """
     unprotect_client(target)
     return target

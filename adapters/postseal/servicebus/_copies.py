@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any, Final
 from uuid import UUID
 
 from azure.servicebus.amqp import AmqpAnnotatedMessage, AmqpMessageBodyType, AmqpMessageProperties
 
 from postseal.servicebus._message import fields_of, normal
-from postseal.servicebus._sdk import encode_sections
+from postseal.servicebus._sdk import encode_sections, put_raw
 
-__all__ = ["VERDICT_PROPERTY", "copy_of"]
+__all__ = ["VERDICT_PROPERTY", "as_it_came", "copy_of", "keep_as_it_came", "shown"]
 
 VERDICT_PROPERTY: Final = "postseal-verdict"
 """Application property that names, on a copy in the quarantine, why the message was refused."""
 _LEFT_OUT: Final = (b"DeadLetterReason", b"DeadLetterErrorDescription", VERDICT_PROPERTY.encode())
+_MOST_SHOWN: Final = 65_536
+"""Characters. Source: 256 KiB is the smallest limit of a message, Microsoft Learn, Service Bus quotas."""
 _SIMPLE: Final = (bool, int, float, str, bytes, UUID, type(None))
 """Types of values that application properties may have. Source: AMQP 1.0 3.2.5."""
+
+
+def keep_as_it_came(message: Any) -> None:
+    """Have *message*, before it shows its clear body, remember how it lay at the broker. It is changed in place: what shows is another."""
+    came = message._postseal_came = message.raw_amqp_message  # noqa: SLF001 - ours, and not the client library's
+    shows = copy(came)
+    shows.properties = copy(came.properties)
+    put_raw(message, shows)
+
+
+def as_it_came(message: Any) -> AmqpAnnotatedMessage:
+    """Return *message* as it lay at the broker, also where it shows its clear body by now."""
+    came: AmqpAnnotatedMessage = getattr(message, "_postseal_came", None) or message.raw_amqp_message
+    return came
 
 
 def copy_of(raw: AmqpAnnotatedMessage, verdict: str | None) -> AmqpAnnotatedMessage:
@@ -44,27 +61,36 @@ def copy_of(raw: AmqpAnnotatedMessage, verdict: str | None) -> AmqpAnnotatedMess
         "application_properties": application or None,
         "annotations": None if key is None else {b"x-opt-partition-key": key},
     }
-    if raw.body_type is AmqpMessageBodyType.DATA:
-        body: dict[str, Any] = {"data_body": list(raw.body)}
-    elif raw.body_type is AmqpMessageBodyType.SEQUENCE:
-        body = {"sequence_body": list(raw.body)}
-    else:
-        body = {"value_body": raw.body}
-    copy = AmqpAnnotatedMessage(**body, **parts)
     try:
-        encode_sections(copy)
+        made = AmqpAnnotatedMessage(**_body_of(raw), **parts)
+        encode_sections(made)
     except Exception:  # noqa: BLE001 - the encoder promises nothing about what it cannot encode
-        told = (
-            AmqpMessageProperties(message_id=raw_id.decode("utf-8", "replace"))
-            if isinstance(raw_id := properties.get("message_id"), bytes)
-            else None
-        )
-        copy = AmqpAnnotatedMessage(
-            data_body=repr(body).encode("utf-8", "replace"),
-            properties=told,
-            application_properties={VERDICT_PROPERTY: verdict or ""},
-        )
-    return copy
+        return shown(raw, verdict)
+    return made
+
+
+def shown(raw: AmqpAnnotatedMessage, verdict: str | None) -> AmqpAnnotatedMessage:
+    """Return a message with text that shows the body of *raw*, or how it begins, where there can be no copy."""
+    raw_id = fields_of(raw.properties).get("message_id")
+    told = (
+        AmqpMessageProperties(message_id=raw_id.decode("utf-8", "replace"))
+        if isinstance(raw_id, bytes)
+        else None
+    )
+    return AmqpAnnotatedMessage(
+        data_body=repr(_body_of(raw))[:_MOST_SHOWN].encode("utf-8", "replace"),
+        properties=told,
+        application_properties={VERDICT_PROPERTY: verdict or ""},
+    )
+
+
+def _body_of(raw: AmqpAnnotatedMessage) -> dict[str, Any]:
+    """Return the argument that gives a message the body of *raw*."""
+    if raw.body_type is AmqpMessageBodyType.DATA:
+        return {"data_body": list(raw.body)}
+    if raw.body_type is AmqpMessageBodyType.SEQUENCE:
+        return {"sequence_body": list(raw.body)}
+    return {"value_body": raw.body}
 
 
 def _sendable(value: Any) -> Any:

@@ -76,7 +76,18 @@ class Hooks:
             self._take(handler)
 
     def detach(self) -> None:
-        """Undo `attach`. Messages that wait in a receiver come again when their locks end."""
+        """Undo `attach`. Messages that wait in a receiver come again when their locks end.
+
+        Raises:
+            ConfigError: A receiver has some that cannot, because they were received and deleted; nothing was undone.
+        """
+        for handler in self._taken:
+            receiving = getattr(handler, _PLACE)
+            if isinstance(receiving, Receiving) and receiving.has_what_nobody_else_has:
+                raise ConfigError(
+                    f"the receiver of {_path_of(handler)} has messages that were received and deleted and are not handed on yet; "
+                    "close it first"
+                )
         for name in self._originals:
             delattr(self._client, name)
         delattr(self._client, _PLACE)

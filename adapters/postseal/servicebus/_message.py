@@ -290,7 +290,8 @@ def envelope_of(raw: AmqpAnnotatedMessage) -> bytes:
     """Return what is to be opened in *raw*: its body, where that is bytes; else nothing, which is no envelope."""
     body = raw.body
     if raw.body_type is AmqpMessageBodyType.DATA:
-        return b"".join(body)
+        sections = list(body)  # as whoever sent it wrote them: of any type
+        return b"".join(sections) if all(isinstance(s, (bytes, memoryview)) for s in sections) else b""
     return body if raw.body_type is AmqpMessageBodyType.VALUE and isinstance(body, bytes) else b""
 
 

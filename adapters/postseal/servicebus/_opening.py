@@ -9,8 +9,10 @@ from typing import Any, Final
 
 from postseal.core import AuditEvent, ConfigError, KeyUnavailable, Refused, Sealer, Verdict
 from postseal.core.wire import decode
+from postseal.servicebus._copies import keep_as_it_came
 from postseal.servicebus._flow import Flow
 from postseal.servicebus._message import beside_of, envelope_of, fields_of, show_opened
+from postseal.servicebus._session import stands_for_a_state
 from postseal.servicebus._settling import Place, Settling, Turned
 
 __all__ = ["Opening", "Sorted", "wrapped_key"]
@@ -21,9 +23,11 @@ _log: Final = logging.getLogger("postseal.servicebus")
 class Sorted:
     """What became of the messages of one receive."""
 
-    __slots__ = ("broken", "opened", "refused", "withheld")
+    __slots__ = ("broken", "opened", "received", "refused", "withheld")
 
-    def __init__(self) -> None:
+    def __init__(self, *, received: bool = True) -> None:
+        self.received = received
+        """Not only looked at: the broker has them no more where the receiver deletes."""
         self.opened: list[Any] = []
         self.refused: list[Turned] = []
         self.withheld: list[Any] = []
@@ -57,7 +61,7 @@ class Opening:
             yield from self._open_one(message)
         except Refused as error:
             batch.refused.append(turned := Turned(message, error))
-            if self._place.deletes:
+            if self._place.deletes and batch.received:
                 self._settling.keep(turned)
         except KeyUnavailable:
             batch.withheld.append(message)
@@ -91,19 +95,26 @@ class Opening:
             raise self._refusal(
                 "its properties are not of the types that AMQP demands", coordinates
             ) from None
+        if stands_for_a_state(beside.get("content_encoding")):
+            detail = "its content encoding is what a state of a session is bound to"
+            raise self._refusal(detail, coordinates, Verdict.FORGED)
         opened = yield lambda: self._open(
             envelope_of(raw), destination=place.destination, coordinates=coordinates, **beside
         )
         if opened.verdict is Verdict.CLEAR:
             return
+        if place.deletes:  # should it have to go back, then sealed
+            keep_as_it_came(message)
         try:
             show_opened(message, opened)
         except ValueError as error:
             raise self._refusal(str(error), coordinates) from None
 
-    def _refusal(self, detail: str, coordinates: dict[str, str | int]) -> Refused:
+    def _refusal(
+        self, detail: str, coordinates: dict[str, str | int], verdict: Verdict = Verdict.MALFORMED
+    ) -> Refused:
         """Tell of a message that is refused here, not by the sealer."""
-        refused = Refused(Verdict.MALFORMED, detail, destination=self._place.destination)
+        refused = Refused(verdict, detail, destination=self._place.destination)
         self._sealer.auditor.tell(
             AuditEvent(
                 time=datetime.now(UTC),

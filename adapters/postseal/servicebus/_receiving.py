@@ -175,7 +175,7 @@ class Receiving:
             came = yield self._below.step("peek_messages", count, sequence_number=sequence_number, **options)
             if not came:
                 return []
-            batch = yield from self._sort(came)
+            batch = yield from self._sort(came, Sorted(received=False))
             if batch.opened:
                 return batch.opened
             self._complain(batch)
@@ -184,6 +184,11 @@ class Receiving:
             sequence_number = came[-1].sequence_number + 1
 
     # -- the end ---------------------------------------------------------------------------------------------------
+
+    @property
+    def has_what_nobody_else_has(self) -> bool:
+        """Whether it holds messages that were received and deleted."""
+        return self._place.deletes and (bool(self._held) or self._settling.has_unsaved)
 
     def close(self) -> Flow[None]:
         """Give back what is held, while the receiver is still open."""

@@ -12,6 +12,7 @@ from postseal.core import ConfigError, Sealer
 from postseal.core.policy import Policy
 from postseal.servicebus._flow import Flow, run
 from postseal.servicebus._message import Draft, Sealed, bound_by, draft_of, raw_of
+from postseal.servicebus._session import stands_for_a_state
 
 __all__ = ["Batch", "Sending"]
 
@@ -78,6 +79,10 @@ class Sending:
         return self._made(draft, envelope)
 
     def _call(self, draft: Draft) -> Any:
+        if stands_for_a_state(draft.beside.get("content_encoding")):
+            raise ValueError(
+                "a message cannot have the content_encoding that states of sessions are bound to"
+            )
         return self._seal(
             draft.body, destination=self.destination, content_type=draft.content_type, **draft.beside
         )

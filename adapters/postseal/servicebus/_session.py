@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from postseal.core import Sealer
 from postseal.servicebus._flow import Flow
 
-__all__ = ["State"]
+__all__ = ["State", "stands_for_a_state"]
+
+_BOUND_TO: Final = "postseal session state "
+
+
+def stands_for_a_state(content_encoding: str | None) -> bool:
+    """Tell whether *content_encoding* is what a state is bound to. No message has such a one, or a state could come as one."""
+    return content_encoding is not None and content_encoding.startswith(_BOUND_TO)
 
 
 class State:
@@ -55,5 +62,5 @@ class State:
             raise ValueError(
                 "which session it is shows when the receiver is open; open it before its state is used"
             )
-        # Always bound, unlike headers; no message has this as its content encoding, so that none can stand in for a state.
-        return {"content_encoding": f"postseal session state {session_id}"}
+        # Always bound, unlike headers. Senders and receivers refuse a message that has it: neither can stand in for the other.
+        return {"content_encoding": f"{_BOUND_TO}{session_id}"}

@@ -10,9 +10,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
+from azure.servicebus.exceptions import MessageSizeExceededError
+
 from postseal.core import Refused, Verdict
 from postseal.core.policy import Policy
-from postseal.servicebus._copies import copy_of
+from postseal.servicebus._copies import as_it_came, copy_of, shown
 from postseal.servicebus._flow import Below, Flow
 
 __all__ = ["Place", "Settling", "Turned"]
@@ -131,8 +133,21 @@ class Settling:
         sender = self._senders.get(destination)
         if sender is None:
             sender = self._senders[destination] = self._make_sender(destination.partition(":")[2])
-        copy = copy_of(message.raw_amqp_message, verdict)
-        yield lambda: sender.send_messages(copy)
+        raw = as_it_came(message)
+        copy = copy_of(raw, verdict)
+        try:
+            yield lambda: sender.send_messages(copy)
+        except MessageSizeExceededError:
+            if not self._place.deletes or verdict in (None, Verdict.KEY_UNAVAILABLE.value):
+                raise  # the broker has it yet, or it is a good one
+            # One that nobody can keep would hold up all that come after it.
+            part = shown(raw, verdict)
+            yield lambda: sender.send_messages(part)
+
+    @property
+    def has_unsaved(self) -> bool:
+        """Whether there is something that only we have."""
+        return bool(self._unsaved)
 
     def save(self) -> Flow[None]:
         """Send what only we have.

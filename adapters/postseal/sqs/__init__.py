@@ -19,7 +19,6 @@ What is sealed, what is not, and what becomes of a refused message: docs/sqs.md.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
@@ -30,13 +29,22 @@ try:
 except ImportError as _error:
     raise MissingExtraError.naming("sqs", __name__, _error) from _error
 
-from postseal.sqs._hooks import Hooks, Options, client_of, hooks_of
+from postseal.sqs._hooks import Options, client_of, hooks_for, hooks_of
 from postseal.sqs._message import MAX_BYTES
+from postseal.sqs._records import OpenedRecords, open_message, open_records
 from postseal.sqs._settling import VERDICT_ATTRIBUTE
 
 del _client
 
-__all__ = ["MAX_BYTES", "VERDICT_ATTRIBUTE", "protect", "unprotect"]
+__all__ = [
+    "MAX_BYTES",
+    "VERDICT_ATTRIBUTE",
+    "OpenedRecords",
+    "open_message",
+    "open_records",
+    "protect",
+    "unprotect",
+]
 
 _T = TypeVar("_T")
 
@@ -45,25 +53,27 @@ def protect(
     target: _T,
     sealer: Sealer,
     *,
-    max_bytes: int = MAX_BYTES,
+    max_bytes: int | None = None,
     quarantine: Mapping[str, str] | None = None,
     retry_after: int = 10,
-    sleep: Callable[[float], None] = time.sleep,
+    sleep: Callable[[float], object] | None = None,
 ) -> _T:
     """Have *target* seal all that it sends and open all that it receives, from now on.
 
     Sealed are the bodies of SendMessage and SendMessageBatch, opened those of ReceiveMessage, also through ``Queue`` and ``Message``. The
-    destination of a queue is ``sqs:`` and its name. Calls that are under way in other threads are refused.
+    destination of a queue is ``sqs:`` and its name. Of an SNS client, sealed are the messages of Publish and PublishBatch to topics, whose
+    destination is ``sns:`` and their name; nothing else may be published. Calls that are under way in other threads are refused.
 
     Args:
-        target: An SQS client, or ``boto3.resource("sqs")`` or anything made from it: the client behind it is protected, with all that uses
-            it.
+        target: An SQS or SNS client, of boto3 or of aiobotocore, or ``boto3.resource("sqs")`` or anything made from it: the client behind
+            it is protected, with all that uses it. Clients of aiobotocore wait for the key service without blocking their loop.
         sealer: Seals and opens.
-        max_bytes: What a message, or a batch in all, may have once sealed, attributes counted. For queues whose ``MaximumMessageSize`` is
-            lower, as it was 262,144 by default until 2025.
+        max_bytes: What a message, or a batch in all, may have once sealed, attributes counted: 1 MiB, and for topics 256 KiB, unless
+            given. For queues whose ``MaximumMessageSize`` is lower, as it was 262,144 by default until 2025.
         quarantine: URLs of queues by destination, as ``{"sqs:refused": "https://..."}``, where *target* may not ask for them (GetQueueUrl).
         retry_after: Seconds until a message comes again for which the key service did not answer; doubled each time it comes, up to 900.
-        sleep: Pauses for some seconds, after a receive of which all messages wait for the key service.
+        sleep: Pauses for some seconds, after a receive of which all messages wait for the key service; with an asyncio client, a
+            coroutine function.
 
     Returns:
         *target*.
@@ -87,7 +97,7 @@ def protect(
     )
     present = hooks_of(client)
     if present is None:
-        Hooks(client, sealer, options).attach()
+        hooks_for(client, sealer, options).attach()
     elif present.sealer is not sealer:
         raise ConfigError("this client is protected with another sealer already; unprotect it first")
     elif present.options != options:

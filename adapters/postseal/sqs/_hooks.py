@@ -9,7 +9,9 @@ Source: botocore 1.44, hooks.py and client.py (``_make_api_call``).
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
@@ -17,12 +19,14 @@ from typing import Any, Final, Protocol
 from botocore.client import BaseClient
 
 from postseal.core import ConfigError, Sealer
+from postseal.sqs._dialect import DIALECTS
 from postseal.sqs._message import destination_of
+from postseal.sqs._opening import aopen_each, aseal_each, open_each, seal_each
 from postseal.sqs._receiving import Receiving
 from postseal.sqs._sending import Sending
-from postseal.sqs._settling import Settling
+from postseal.sqs._settling import Settling, carry_out, carry_out_async
 
-__all__ = ["Hooks", "Options", "client_of", "hooks_of"]
+__all__ = ["Hooks", "Options", "client_of", "hooks_for", "hooks_of"]
 
 _PLACE: Final = "_postseal"
 """The attribute of a client's emitter that holds its hooks: who shares the emitter shares them."""
@@ -34,13 +38,14 @@ _MAX_AWAY: Final = 43200
 class Options:
     """How a client is protected, besides by its sealer. Described at `postseal.sqs.protect`."""
 
-    max_bytes: int
+    max_bytes: int | None
     quarantine: Mapping[str, str] = field(default_factory=dict)
     retry_after: int
-    sleep: Callable[[float], None]
+    sleep: Callable[[float], object] | None
 
     def __post_init__(self) -> None:
-        _whole("max_bytes", self.max_bytes, 1024, 2**31)
+        if self.max_bytes is not None:
+            _whole("max_bytes", self.max_bytes, 1024, 2**31)
         _whole("retry_after", self.retry_after, 0, _MAX_AWAY)
         for queue_url in self.quarantine.values():
             destination_of(queue_url)
@@ -51,10 +56,10 @@ class _Model(Protocol):
 
 
 class Hooks:
-    """The handlers of one client.
+    """The handlers of one client that has no coroutines.
 
     Args:
-        client: An SQS client of botocore.
+        client: An SQS or SNS client of botocore.
         sealer: Seals and opens.
         options: The rest.
 
@@ -63,51 +68,53 @@ class Hooks:
     """
 
     def __init__(self, client: Any, sealer: Sealer, options: Options) -> None:
-        _check_quarantines(sealer, options.quarantine)
+        service = _service_of(client)
+        dialect = DIALECTS[service]
+        if service == "sqs":
+            _check_quarantines(sealer, options.quarantine)
         self.sealer = sealer
         self.options = options
+        self._client = client
         self._events = client.meta.events
-        sending = Sending(sealer, max_bytes=options.max_bytes)
-        settling = Settling(
-            client, queue_urls=options.quarantine, retry_after=options.retry_after, sleep=options.sleep
+        self._sending = Sending(sealer, dialect, max_bytes=options.max_bytes or dialect.max_bytes)
+        self._receiving = Receiving(
+            sealer, Settling(queue_urls=options.quarantine, retry_after=options.retry_after)
         )
-        receiving = Receiving(sealer, settling)
-        self._build = {
-            "SendMessage": sending.seal,
-            "SendMessageBatch": sending.seal_batch,
-            "ReceiveMessage": receiving.ask,
+        self._sends = {dialect.single: False, dialect.batch: True}
+        """The operations that send, and whether each sends several messages."""
+        self._last: dict[str, Callable[..., Any]] = {
+            "before-parameter-build": self._on_build,
+            "before-call": self._on_call,
         }
-        self._sending = sending
-        self._receiving = receiving
+        self._first: dict[str, Callable[..., Any]] = {}
+        if service == "sqs":
+            self._first = {
+                "after-call.sqs.SendMessage": self._on_sent,
+                "after-call.sqs.SendMessageBatch": self._on_batch_sent,
+                "after-call.sqs.ReceiveMessage": self._on_received,
+            }
 
     def __repr__(self) -> str:
         return "<postseal.sqs hooks>"  # botocore logs it with each event
 
     def attach(self) -> None:
         """Register the handlers."""
-        self._events.register_last("before-parameter-build", self._on_build)
-        self._events.register_last("before-call", self._on_call)
-        self._events.register_first("after-call.sqs.SendMessage", self._on_sent)
-        self._events.register_first("after-call.sqs.SendMessageBatch", self._on_batch_sent)
-        self._events.register_first("after-call.sqs.ReceiveMessage", self._on_received)
+        for event, handler in self._last.items():
+            self._events.register_last(event, handler)
+        for event, handler in self._first.items():
+            self._events.register_first(event, handler)
         setattr(self._events, _PLACE, self)
 
     def detach(self) -> None:
         """Take the handlers out again."""
-        self._events.unregister("before-parameter-build", self._on_build)
-        self._events.unregister("before-call", self._on_call)
-        self._events.unregister("after-call.sqs.SendMessage", self._on_sent)
-        self._events.unregister("after-call.sqs.SendMessageBatch", self._on_batch_sent)
-        self._events.unregister("after-call.sqs.ReceiveMessage", self._on_received)
+        for event, handler in (self._last | self._first).items():
+            self._events.unregister(event, handler)
         delattr(self._events, _PLACE)
 
-    def _on_build(self, params: dict[str, Any], model: _Model, context: dict[str, Any], **_: Any) -> None:
-        build = self._build.get(model.name)
-        if build is not None:
-            build(params, context)
+    # -- what waits for nothing ------------------------------------------------------------------------------------
 
     def _on_call(self, params: dict[str, Any], model: _Model, context: dict[str, Any], **_: Any) -> None:
-        if model.name in {"SendMessage", "SendMessageBatch"}:
+        if model.name in self._sends:
             self._sending.guard(params, context)
 
     def _on_sent(self, parsed: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
@@ -116,8 +123,58 @@ class Hooks:
     def _on_batch_sent(self, parsed: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
         self._sending.check_batch(parsed, context)
 
-    def _on_received(self, parsed: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
-        self._receiving.receive(parsed, context)
+    # -- what may wait for the key service, or for calls -----------------------------------------------------------
+
+    def _on_build(self, params: dict[str, Any], model: _Model, context: dict[str, Any], **_: Any) -> Any:
+        batch = self._sends.get(model.name)
+        if batch is not None:
+            return self._seal(params, context, batch=batch)
+        if model.name == "ReceiveMessage":
+            self._receiving.ask(params, context)
+        return None
+
+    def _seal(self, params: dict[str, Any], context: dict[str, Any], *, batch: bool) -> Any:
+        unsealed = self._sending.prepare(params, context, batch=batch)
+        if unsealed is None:
+            return
+        envelopes = seal_each(unsealed, self.sealer)
+        self._sending.finish(params, context, unsealed, envelopes)
+
+    def _on_received(self, parsed: dict[str, Any], context: dict[str, Any], **_: Any) -> Any:
+        sorting = self._receiving.begin(parsed, context)
+        if sorting is None:
+            return
+        open_each(sorting, self.sealer)
+        steps = self._receiving.finish(parsed, context, sorting)
+        carry_out(steps, self._client, self.options.sleep or time.sleep)
+
+
+class AsyncHooks(Hooks):
+    """The handlers of one client of aiobotocore: its emitter awaits what they return."""
+
+    async def _seal(self, params: dict[str, Any], context: dict[str, Any], *, batch: bool) -> None:
+        unsealed = self._sending.prepare(params, context, batch=batch)
+        if unsealed is None:
+            return
+        envelopes = await aseal_each(unsealed, self.sealer)
+        self._sending.finish(params, context, unsealed, envelopes)
+
+    async def _on_received(self, parsed: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
+        sorting = self._receiving.begin(parsed, context)
+        if sorting is None:
+            return
+        await aopen_each(sorting, self.sealer)
+        steps = self._receiving.finish(parsed, context, sorting)
+        await carry_out_async(steps, self._client, self.options.sleep or asyncio.sleep)
+
+
+def hooks_for(client: Any, sealer: Sealer, options: Options) -> Hooks:
+    """Make the hooks that *client* needs; they are not attached."""
+    # botocore's own clients have both as functions, those of aiobotocore as coroutines; libraries for tracing wrap the first, which is
+    # private, in functions of their own.
+    methods = (getattr(client, name, None) for name in ("close", "_make_api_call"))
+    is_async = any(inspect.iscoroutinefunction(method) for method in methods)
+    return (AsyncHooks if is_async else Hooks)(client, sealer, options)
 
 
 def hooks_of(client: Any) -> Hooks | None:
@@ -136,21 +193,22 @@ def client_of(target: Any) -> Any:
     if not isinstance(client, BaseClient):
         client = getattr(getattr(target, "meta", None), "client", None)  # a resource of boto3
     if not isinstance(client, BaseClient):
-        raise ConfigError(f"protect takes an SQS client or resource of boto3, not {type(target).__name__}")
-    service = client.meta.service_model.service_name
-    if service != "sqs":
-        raise ConfigError(f"protect takes an SQS client or resource, not one of {service}")
-    # Both are private, so both are asked for carefully; botocore's own client has neither as a coroutine nor at all.
-    if inspect.iscoroutinefunction(getattr(client, "_make_api_call", None)):
         raise ConfigError(
-            "this client is an asyncio one (aiobotocore); its receives could not be opened without blocking its loop"
+            f"protect takes an SQS client or resource of boto3 or aiobotocore, or one of SNS, not {type(target).__name__}"
         )
+    service = _service_of(client)
+    if service not in DIALECTS:
+        raise ConfigError(f"protect takes an SQS client or resource, or one of SNS, not one of {service}")
     if hasattr(type(client), "large_payload_support"):
         raise ConfigError(
             "this client was made by amazon-sqs-extended-client, which sits above our hooks and would put clear bodies into S3. Make the "
             "client before that is imported, or do without it"
         )
     return client
+
+
+def _service_of(client: Any) -> str:
+    return str(client.meta.service_model.service_name)
 
 
 def _check_quarantines(sealer: Sealer, queue_urls: Mapping[str, str]) -> None:

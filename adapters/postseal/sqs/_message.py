@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import md5
 from typing import Any, Final, TypeAlias
 
-from postseal.core import ConfigError
+from postseal.core import ConfigError, Policy, Sealer
 from postseal.core.context import HeaderValue
 from postseal.core.wire import looks_sealed
 
 __all__ = [
     "MAX_BYTES",
+    "MAX_TOPIC_BYTES",
     "Attributes",
+    "Place",
+    "Places",
     "asks_for",
     "asks_for_all",
     "attributes_md5",
@@ -29,17 +33,24 @@ __all__ = [
     "names_queue",
     "text_md5",
     "text_of",
+    "topic_destination_of",
     "values_of",
 ]
 
 MAX_BYTES: Final = 1024 * 1024
 """Bytes of a message, and of all messages of a batch, attributes counted. Source: Amazon SQS Developer Guide, message quotas."""
+MAX_TOPIC_BYTES: Final = 256 * 1024
+"""Bytes of a message to a topic, and of all messages of a batch. Source: Amazon SNS, quotas, Publish and PublishBatch."""
 
 Attributes: TypeAlias = Mapping[str, Mapping[str, Any]]
 """``MessageAttributes``: by name, a DataType and a StringValue or BinaryValue."""
 
 _QUEUE: Final = re.compile(r"[A-Za-z0-9_-]{1,80}|[A-Za-z0-9_-]{1,75}\.fifo")
 """Source: Amazon SQS API, CreateQueue, QueueName."""
+_TOPIC: Final = re.compile(r"[A-Za-z0-9_-]{1,256}|[A-Za-z0-9_-]{1,251}\.fifo")
+"""Source: Amazon SNS API, CreateTopic, Name."""
+_TOPIC_PARTS: Final = 6
+_MAX_PLACES: Final = 1024
 
 
 # -- destinations ------------------------------------------------------------------------------------------------------
@@ -60,6 +71,23 @@ def destination_of(queue_url: str) -> str:
     return f"sqs:{name}"
 
 
+@lru_cache(maxsize=1024)
+def topic_destination_of(arn: str) -> str:
+    """Return the destination of the SNS topic of that *arn*: ``sns:`` and its name.
+
+    Raises:
+        ConfigError: It is no topic's. The text does not show it, as it may be that of somebody's phone.
+
+    Source: Service Authorization Reference, SNS: arn:partition:sns:region:account:topic.
+    """
+    parts = arn.split(":")
+    if len(parts) != _TOPIC_PARTS or parts[0] != "arn" or parts[2] != "sns" or not _TOPIC.fullmatch(parts[5]):
+        raise ConfigError(
+            "this is not the ARN of an SNS topic, and nothing else is published to by a protected client"
+        )
+    return f"sns:{parts[5]}"
+
+
 def names_queue(name: str) -> bool:
     """Tell whether *name* may be that of a queue."""
     return _QUEUE.fullmatch(name) is not None
@@ -70,11 +98,65 @@ def is_fifo(destination: str) -> bool:
     return destination.endswith(".fifo")
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a policy says of one queue or topic, looked up once.
+
+    Args:
+        destination: Its logical destination.
+        policy: The policy in force there.
+    """
+
+    destination: str
+    policy: Policy
+    bind: tuple[str, ...] = field(init=False)
+    """Names of the attributes to bind."""
+    bind_group: bool = field(init=False)
+    fifo: bool = field(init=False)
+    seals: bool = field(init=False)
+    """Whether what is sent there is sealed."""
+    wraps: bool = field(init=False)
+    """Whether messages of topics may lie there, inside SNS's JSON."""
+
+    def __post_init__(self) -> None:
+        policy = self.policy
+        object.__setattr__(self, "bind", policy.bind_headers)
+        object.__setattr__(self, "bind_group", policy.bind_ordering_key)
+        object.__setattr__(self, "fifo", is_fifo(self.destination))
+        object.__setattr__(self, "seals", policy.mode not in ("off", "observe"))
+        object.__setattr__(self, "wraps", any(each.startswith("sns:") for each in policy.destinations))
+
+
+class Places(dict[str, Place]):
+    """Queues or topics that were met, by URL or ARN.
+
+    Args:
+        sealer: Knows their policies.
+        destination_of: Names the destination of a URL or ARN; raises `ConfigError` where it is none.
+    """
+
+    def __init__(self, sealer: Sealer, destination_of: Callable[[str], str]) -> None:
+        super().__init__()
+        self._sealer = sealer
+        self._destination_of = destination_of
+
+    def __missing__(self, address: str) -> Place:
+        """Look *address* up and keep it.
+
+        Raises:
+            ConfigError: It is no address, or no policy speaks of it.
+        """
+        destination = self._destination_of(address)
+        place = Place(destination, self._sealer.policy_for(destination))
+        if len(self) >= _MAX_PLACES:
+            self.clear()
+        self[address] = place
+        return place
+
+
 # -- text --------------------------------------------------------------------------------------------------------------
 
-_TO_URL: Final = bytes.maketrans(b"+/", b"-_")
-_FROM_URL: Final = bytes.maketrans(b"-_+/=", b"+/!!!")
-_PADDING: Final = (b"", None, b"==", b"=")
+_PADDING: Final = ("", None, "==", "=")
 """By the length modulo 4; None where no bytes have a text of that length."""
 _LAST: Final = ("", "", "AQgw", "AEIMQUYcgkosw048")
 """What a text may end in, by its length modulo 4, so that the bits it leaves over are zero. Source: RFC 4648 3.5."""
@@ -84,7 +166,8 @@ _STARTS: Final = ("2GCE", "0Y", "0o")
 
 def text_of(envelope: bytes) -> str:
     """Write *envelope* as SQS takes it: base64url without padding, four characters for three bytes. Source: RFC 4648 5."""
-    return binascii.b2a_base64(envelope, newline=False).translate(_TO_URL).rstrip(b"=").decode("ascii")
+    text = binascii.b2a_base64(envelope, newline=False).decode("ascii")
+    return text.replace("+", "-").replace("/", "_").rstrip("=")  # twice as fast as bytes.translate
 
 
 def envelope_of(text: str) -> bytes | None:
@@ -92,15 +175,15 @@ def envelope_of(text: str) -> bytes | None:
 
     What it returns only looks like an envelope: nothing in it is authenticated.
     """
-    if not text.startswith(_STARTS) or not text.isascii():
+    if not text.startswith(_STARTS) or "+" in text or "/" in text or "=" in text:
         return None
     over = len(text) % 4
     padding = _PADDING[over]
     if padding is None or (over and text[-1] not in _LAST[over]):
         return None
     try:
-        envelope = binascii.a2b_base64(text.encode().translate(_FROM_URL) + padding, strict_mode=True)
-    except binascii.Error:
+        envelope = binascii.a2b_base64(text.replace("-", "+").replace("_", "/") + padding, strict_mode=True)
+    except ValueError:  # a letter that is none of base64, also one outside ASCII
         return None
     return envelope if looks_sealed(envelope) else None
 

@@ -1,32 +1,28 @@
-"""Seals what a client sends, between the caller and the serializer; guards what leaves; checks what SQS says it got."""
+"""Seals what a client sends, between the caller and the serializer; guards what leaves; checks what SQS says it got.
+
+All but the sealing itself is here, in two halves, so that the hooks of a client seal between them: `Sender.prepare`, then `Sealer.seal` or
+`Sealer.aseal` of each message, then `Sender.finish`.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
 from botocore.exceptions import ChecksumError, ParamValidationError
 
 from postseal.core import ConfigError, Sealer, TooLarge
-from postseal.sqs._message import (
-    attributes_size,
-    destination_of,
-    envelope_of,
-    is_fifo,
-    text_md5,
-    text_of,
-    values_of,
-)
+from postseal.core.context import Headers
+from postseal.sqs._dialect import Dialect
+from postseal.sqs._message import Place, Places, attributes_size, envelope_of, text_md5, text_of, values_of
 
-__all__ = ["CONTEXT", "UNTOUCHED", "AsItCame", "Sending", "queue_url_of"]
+__all__ = ["CONTEXT", "UNTOUCHED", "AsItCame", "Outgoing", "Sending", "Unsealed"]
 
 CONTEXT: Final = "postseal"
 """Under this name botocore's request context carries what one event of a call leaves for the next. botocore logs the context at DEBUG, so
 what lies there holds no body and shows nothing in `repr`."""
 
-_BODY_KEY: Final = b'"MessageBody": "'
-"""What stands before a body in a request of the AWS JSON protocol, as `json.dumps` writes it. Inside text the quotes would be escaped."""
 _NOTHING_SENT: Final = "nothing was sent"
 
 
@@ -48,15 +44,57 @@ class AsItCame(str):
     __slots__ = ()
 
 
-class _Message(NamedTuple):
-    """One message about to travel. Sizes are in bytes, with attributes."""
+class Outgoing:
+    """One message on its way out. Sizes are in bytes, with attributes. Of many calls it is the most, so it is one plain object.
 
+    Attributes:
+        message: As the caller gave it.
+        entry: Its Id in a batch, else None.
+        clear: The clear body; gone once it is sealed, because what is left is kept where botocore may log it.
+        already: Whether that is an envelope already.
+        data: What the sealer is to get: the clear body, or the envelope that it is.
+        headers: What of its attributes is bound; None where nothing can be.
+        ordering_key: Its group, where that is bound.
+        text: What travels: at first the caller's, then the sealed text.
+        clear_md5: MD5 of the clear body, in hex.
+    """
+
+    __slots__ = (
+        "already",
+        "clear",
+        "clear_md5",
+        "clear_size",
+        "data",
+        "entry",
+        "headers",
+        "message",
+        "ordering_key",
+        "sealed_size",
+        "text",
+    )
+
+    message: Mapping[str, Any]
     entry: str | None
+    clear: bytes
+    already: bool
+    data: bytes
+    headers: Headers | None
+    ordering_key: bytes | None
     text: str
     clear_md5: str
     clear_size: int
     sealed_size: int
-    deduplication_id: str | None
+
+    def __repr__(self) -> str:
+        return "<outgoing message>"
+
+
+class Unsealed(NamedTuple):
+    """One call whose messages are about to be sealed."""
+
+    place: Place
+    messages: list[Outgoing]
+    batch: bool
 
 
 class _Sent:
@@ -64,118 +102,139 @@ class _Sent:
 
     __slots__ = ("messages",)
 
-    def __init__(self, messages: Iterable[_Message]) -> None:
-        self.messages = tuple(messages)
+    def __init__(self, messages: Sequence[Outgoing]) -> None:
+        self.messages = messages
 
     def __repr__(self) -> str:
         return f"<{len(self.messages)} sealed>"
 
 
 class Sending:
-    """The handlers of SendMessage and SendMessageBatch.
+    """What the handlers of the two operations that send have in common, for any client.
 
     Args:
-        sealer: Seals.
+        sealer: Makes deduplication ids; knows the policies.
+        dialect: Of the client's service.
         max_bytes: What a message, and a batch, may have in all.
     """
 
-    def __init__(self, sealer: Sealer, *, max_bytes: int) -> None:
+    def __init__(self, sealer: Sealer, dialect: Dialect, *, max_bytes: int) -> None:
         self._sealer = sealer
+        self._dialect = dialect
         self._max_bytes = max_bytes
+        self._places = Places(sealer, dialect.destination_of)
 
     # -- before ----------------------------------------------------------------------------------------------------
 
-    def seal(self, params: dict[str, Any], context: dict[str, Any]) -> None:
-        """Seal the body in the parameters of SendMessage."""
-        destination = self._destination(params, context)
-        if destination is None:
-            return
-        message = self._seal(params, destination, None)
-        if message.sealed_size > self._max_bytes:
-            raise TooLarge(
-                f"a message of {message.clear_size:,} bytes has {message.sealed_size:,} bytes once sealed, over the "
-                f"limit of {self._max_bytes:,} bytes (body as base64url and attributes); {_NOTHING_SENT}"
-            )
-        params.update(_changed(message))
-        context[CONTEXT] = _Sent((message,))
-
-    def seal_batch(self, params: dict[str, Any], context: dict[str, Any]) -> None:
-        """Seal the bodies in the parameters of SendMessageBatch. The caller's list and its entries stay as they are."""
-        destination = self._destination(params, context)
-        if destination is None:
-            return
-        entries = params.get("Entries")
-        if not isinstance(entries, (list, tuple)) or not all(isinstance(e, Mapping) for e in entries):
-            # botocore would say so, too, and show the bodies.
-            raise ParamValidationError(report="Entries must be a list of dicts")
-        messages = [self._seal(entry, destination, str(entry.get("Id"))) for entry in entries]
-        self._check_batch(messages)
-        params["Entries"] = [
-            {**entry, **_changed(message)} for entry, message in zip(entries, messages, strict=True)
-        ]
-        context[CONTEXT] = _Sent(messages)
-
-    def _destination(self, params: Mapping[str, Any], context: dict[str, Any]) -> str | None:
-        """Return where to, or None where nothing is to be sealed."""
+    def prepare(self, params: Mapping[str, Any], context: dict[str, Any], *, batch: bool) -> Unsealed | None:
+        """Tell what is to be sealed of the parameters of a call; None where nothing is."""
         if context.get("is_presign_request"):
             raise ConfigError(
                 "a presigned URL carries no body, so whoever uses it would send clear text: a protected client makes none to send with"
             )
-        queue_url = queue_url_of(params)
-        if type(queue_url) is AsItCame:
+        address = self._dialect.address_of(params)
+        if type(address) is AsItCame:
             context[CONTEXT] = UNTOUCHED
             return None
-        destination = destination_of(queue_url)
-        if self._sealer.policy_for(destination).mode in ("off", "observe"):
+        place = self._places[address]
+        if not place.seals:
             context[CONTEXT] = UNTOUCHED
             return None
-        return destination
+        if not batch:
+            return Unsealed(place, [self._read(params, place)], batch=False)
+        entries = params.get(self._dialect.entries)
+        if not isinstance(entries, (list, tuple)) or not all(isinstance(e, Mapping) for e in entries):
+            # botocore would say so, too, and show the bodies.
+            raise ParamValidationError(report=f"{self._dialect.entries} must be a list of dicts")
+        return Unsealed(place, [self._read(entry, place) for entry in entries], batch=True)
 
-    def _seal(self, message: Mapping[str, Any], destination: str, entry: str | None) -> _Message:
-        text = message.get("MessageBody")
+    def _read(self, message: Mapping[str, Any], place: Place) -> Outgoing:
+        text = message.get(self._dialect.body)
         if not isinstance(text, str):
             # botocore would say so, too, and show the body.
-            raise ParamValidationError(report=f"MessageBody must be str, not {type(text).__name__}")
+            raise ParamValidationError(report=f"{self._dialect.body} must be str, not {type(text).__name__}")
+        if self._dialect.check is not None:
+            self._dialect.check(message)
+        one = Outgoing()
         try:
-            clear = text.encode()
+            one.clear = one.data = text.encode()
         except UnicodeEncodeError:
-            raise ParamValidationError(report="MessageBody holds half of a surrogate pair") from None
-        policy = self._sealer.policy_for(destination)
-        attributes = message.get("MessageAttributes")
-        group = message.get("MessageGroupId") if policy.bind_ordering_key else None
-        already = envelope_of(text)
-        envelope = self._sealer.seal(
-            clear if already is None else already,
-            destination=destination,
-            headers=values_of(attributes, policy.bind_headers) if policy.bind_headers else None,
-            ordering_key=None if group is None else str(group).encode(),
-        )
-        beside = attributes_size(attributes)
-        sealed = text_of(envelope) if already is None else text
-        deduplication_id = None
-        # What was sealed before is deduplicated by SQS itself, by its text, which is one and the same.
-        if already is None and is_fifo(destination) and message.get("MessageDeduplicationId") is None:
-            deduplication_id = self._sealer.deduplication_id(clear, destination=destination)
-        return _Message(
-            entry, sealed, text_md5(clear), len(clear) + beside, len(sealed) + beside, deduplication_id
-        )
+            raise ParamValidationError(
+                report=f"{self._dialect.body} holds half of a surrogate pair"
+            ) from None
+        envelope = envelope_of(text)
+        one.already = envelope is not None
+        if envelope is not None:
+            one.data = envelope
+        one.message = message
+        one.text = text
+        one.headers = values_of(message.get("MessageAttributes"), place.bind) if place.bind else None
+        group = message.get("MessageGroupId") if place.bind_group else None
+        one.ordering_key = None if group is None else str(group).encode()
+        return one
 
-    def _check_batch(self, messages: list[_Message]) -> None:
-        """Refuse a batch of which one message, or the sum of all, is over the limit."""
-        total, late = 0, []
-        for message in messages:
-            total += message.sealed_size
-            if message.sealed_size > self._max_bytes or total > self._max_bytes:
-                late.append(message)
-        if not late:
-            return
-        alone = [message for message in messages if message.sealed_size > self._max_bytes]
+    def finish(
+        self,
+        params: dict[str, Any],
+        context: dict[str, Any],
+        unsealed: Unsealed,
+        envelopes: Sequence[bytes],
+    ) -> None:
+        """Put *envelopes* in the places of the bodies. The caller's list and its entries stay as they are.
+
+        Raises:
+            TooLarge: A message, or all together, have more bytes than may be sent.
+            ConfigError: The queue deduplicates by content, and the sealer has no secret to do so.
+        """
+        place, messages, batch = unsealed
+        name, total, entries = self._dialect.body, 0, []
+        for one, envelope in zip(messages, envelopes, strict=True):
+            message, clear = one.message, one.clear
+            attributes = message.get("MessageAttributes")
+            beside = attributes_size(attributes) if attributes else 0
+            if not one.already:
+                one.text = text_of(envelope)
+            one.clear_size, one.sealed_size = len(clear) + beside, len(one.text) + beside
+            total += one.sealed_size
+            if self._dialect.digests:
+                one.clear_md5 = text_md5(clear)
+            changed = {name: one.text}
+            # What was sealed before is deduplicated by SQS itself, by its text, which is one and the same.
+            if place.fifo and not one.already and message.get("MessageDeduplicationId") is None:
+                changed["MessageDeduplicationId"] = self._sealer.deduplication_id(
+                    clear, destination=place.destination
+                )
+            one.clear = one.data = b""
+            one.entry = str(message.get("Id")) if batch else None
+            if batch:
+                entries.append({**message, **changed})
+            else:
+                params.update(changed)
+        if total > self._max_bytes:
+            raise self._too_large(unsealed)
+        if batch:
+            params[self._dialect.entries] = entries
+        context[CONTEXT] = _Sent(messages)
+
+    def _too_large(self, unsealed: Unsealed) -> TooLarge:
+        """Say which message, or which of a batch in the order of its entries, is over the limit."""
+        messages, limit = unsealed.messages, self._max_bytes
+        if not unsealed.batch:
+            (one,) = messages
+            return TooLarge(
+                f"a message of {one.clear_size:,} bytes has {one.sealed_size:,} bytes once sealed, over the "
+                f"limit of {limit:,} bytes (body as base64url and attributes); {_NOTHING_SENT}"
+            )
+        totals = list(accumulate(one.sealed_size for one in messages))
+        alone = [one for one in messages if one.sealed_size > limit]
+        late = [one for one, total in zip(messages, totals, strict=True) if total > limit]
         which = ", ".join(
-            f"{m.entry!r} ({m.clear_size:,} bytes, {m.sealed_size:,} once sealed)" for m in alone or late
+            f"{one.entry!r} ({one.clear_size:,} bytes, {one.sealed_size:,} once sealed)"
+            for one in alone or late
         )
-        raise TooLarge(
-            f"a batch of {sum(m.clear_size for m in messages):,} bytes has {total:,} bytes once sealed, with the limit at "
-            f"{self._max_bytes:,} bytes (bodies as base64url and attributes); "
+        return TooLarge(
+            f"a batch of {sum(one.clear_size for one in messages):,} bytes has {totals[-1]:,} bytes once sealed, with the limit at "
+            f"{limit:,} bytes (bodies as base64url and attributes); "
             f"{'over it by themselves' if alone else 'not fitting any more'}: {which}; {_NOTHING_SENT}"
         )
 
@@ -192,10 +251,7 @@ class Sending:
             return
         if not isinstance(sent, _Sent):
             raise ConfigError(f"this call was not sealed, as it began before protect; {_NOTHING_SENT}")
-        texts = [message.text for message in sent.messages]
-        body = request.get("body") or b""
-        data = body if isinstance(body, bytes) else str(body).encode()
-        if not _are_in_order(texts, data) and not _are_all(texts, data):
+        if not self._dialect.carries([message.text for message in sent.messages], request.get("body")):
             raise ConfigError(
                 f"another event handler of this client changed a body after it was sealed; {_NOTHING_SENT}. Handlers that change "
                 "bodies belong on before-parameter-build, registered with register or register_first"
@@ -203,7 +259,8 @@ class Sending:
 
     # -- after -----------------------------------------------------------------------------------------------------
 
-    def check(self, parsed: dict[str, Any], context: Mapping[str, Any]) -> None:
+    @staticmethod
+    def check(parsed: dict[str, Any], context: Mapping[str, Any]) -> None:
         """Compare the MD5 that SQS answers with what travelled, then put that of the clear body in its place.
 
         Raises:
@@ -220,7 +277,8 @@ class Sending:
             )
         parsed["MD5OfMessageBody"] = message.clear_md5
 
-    def check_batch(self, parsed: dict[str, Any], context: Mapping[str, Any]) -> None:
+    @staticmethod
+    def check_batch(parsed: dict[str, Any], context: Mapping[str, Any]) -> None:
         """Do the same for each entry. One of which SQS got something else is moved to ``Failed``, so that it does not cost the others."""
         sent, successful = context.get(CONTEXT), parsed.get("Successful")
         if not isinstance(sent, _Sent) or not successful:
@@ -246,44 +304,3 @@ class Sending:
         if wrong:
             parsed["Successful"] = right
             parsed["Failed"] = [*parsed.get("Failed", ()), *wrong]
-
-
-def queue_url_of(params: Mapping[str, Any]) -> str:
-    """Return QueueUrl of *params*.
-
-    Raises:
-        ParamValidationError: It is not there or no text; as botocore would say, but that would show all that is beside it.
-    """
-    queue_url = params.get("QueueUrl")
-    if not isinstance(queue_url, str):
-        raise ParamValidationError(report="QueueUrl must be given, as str")
-    return queue_url
-
-
-def _changed(message: _Message) -> dict[str, str]:
-    changed = {"MessageBody": message.text}
-    if message.deduplication_id is not None:
-        changed["MessageDeduplicationId"] = message.deduplication_id
-    return changed
-
-
-def _are_in_order(texts: list[str], data: bytes) -> bool:
-    """Tell whether the bodies in *data*, read as botocore writes JSON, are *texts*: the quick answer."""
-    _, *bodies = data.split(_BODY_KEY)
-    return len(bodies) == len(texts) and all(
-        body.startswith(text.encode() + b'"') for body, text in zip(bodies, texts, strict=True)
-    )
-
-
-def _are_all(texts: list[str], data: bytes) -> bool:
-    """Tell whether all bodies in *data* are among *texts*: the slow answer, for handlers that rearrange, and other ways to write JSON."""
-    try:
-        request = json.loads(data)
-    except ValueError:
-        return False  # a protocol that this adapter does not know
-    if not isinstance(request, dict):
-        return False
-    entries = request.get("Entries", [request])
-    return isinstance(entries, list) and all(
-        isinstance(entry, dict) and entry.get("MessageBody") in texts for entry in entries
-    )

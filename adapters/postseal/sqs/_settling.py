@@ -1,22 +1,24 @@
 """Settles what is not handed on: refused messages by their policy, withheld ones by giving them back.
 
-Nothing here raises: whatever fails leaves the message on its queue, where it comes back after its visibility timeout.
+Nothing here raises: whatever fails leaves the message on its queue, where it comes back after its visibility timeout. Nothing here calls,
+either: each step is a `Request` or a `Pause`, and `carry_out` or its twin of asyncio does it.
 """
 
 from __future__ import annotations
 
+import inspect
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from botocore.exceptions import ClientError
 
-from postseal.core import Refused
 from postseal.core.policy import Policy
 from postseal.sqs._message import is_fifo, text_md5
 from postseal.sqs._sending import AsItCame
+from postseal.sqs._sorting import Received, Turned
 
-__all__ = ["VERDICT_ATTRIBUTE", "Received", "Settling", "Turned"]
+__all__ = ["VERDICT_ATTRIBUTE", "Pause", "Request", "Settling", "Steps", "carry_out", "carry_out_async"]
 
 _log: Final = logging.getLogger("postseal.sqs")
 
@@ -30,81 +32,61 @@ _PAUSE: Final = (1.0, 20.0)
 """Seconds that a receive pauses which could hand on nothing, at least and at most; the most is that of a long poll."""
 
 
-class Received(NamedTuple):
-    """A message that came: what settling needs of it."""
+class Request(NamedTuple):
+    """A call that the client is to make."""
 
-    message: Mapping[str, Any]
-    handle: str
-    message_id: str
-    group: str | None
-    receive_count: int
-    """How often it came, this time included."""
-
-    @classmethod
-    def of(cls, message: Mapping[str, Any]) -> Received:
-        """Read what SQS says of *message*."""
-        system = message.get("Attributes") or {}
-        count = str(system.get("ApproximateReceiveCount", ""))
-        return cls(
-            message,
-            message.get("ReceiptHandle", ""),
-            message.get("MessageId", ""),
-            system.get("MessageGroupId"),
-            int(count) if count.isdecimal() else 1,
-        )
-
-    @property
-    def coordinates(self) -> dict[str, str | int]:
-        """Where SQS has it, for the audit event."""
-        return {"message_id": self.message_id, "receive_count": self.receive_count}
+    what: str
+    """What it is for, in a word for the log."""
+    method: str
+    params: dict[str, Any]
 
 
-class Turned(NamedTuple):
-    """A message that was refused, and why."""
+class Pause(NamedTuple):
+    """Some time in which nothing is to be done."""
 
-    received: Received
-    refusal: Refused
-    stays: bool = False
-    """Whether it is left on its queue whatever the policy says."""
+    seconds: float
+
+
+_T = TypeVar("_T")
+Steps: TypeAlias = Generator[Request | Pause, Any, _T]
+"""What is to be done, step by step. Each `Request` is answered with its response, or with None where it failed."""
 
 
 class Settling:
-    """Settles messages with calls of the client's own, of which none passes the adapter's handlers again.
+    """Says what becomes of messages that are not handed on. None of its calls passes the adapter's handlers again.
 
     Args:
-        client: The protected client.
         queue_urls: URLs of quarantine queues by destination, where GetQueueUrl should not be asked.
         retry_after: Seconds until a withheld message comes again, the first time; twice as long each further time.
-        sleep: Pauses for some seconds.
     """
 
-    def __init__(
-        self,
-        client: Any,
-        *,
-        queue_urls: Mapping[str, str],
-        retry_after: int,
-        sleep: Callable[[float], None],
-    ) -> None:
-        self._client = client
+    def __init__(self, *, queue_urls: Mapping[str, str], retry_after: int) -> None:
         self._queue_urls = {destination: AsItCame(url) for destination, url in queue_urls.items()}
         self._retry_after = retry_after
-        self._sleep = sleep
 
-    def settle(self, queue_url: str, destination: str, policy: Policy, refused: Sequence[Turned]) -> None:
+    def settle(
+        self, queue_url: str, destination: str, policy: Policy, refused: Sequence[Turned]
+    ) -> Steps[None]:
         """Settle *refused* messages as their policy says."""
-        going: list[Turned] = []
-        if policy.on_refused == "discard":
-            going = [turned for turned in refused if not turned.stays]
-        elif policy.on_refused == "quarantine" and policy.quarantine != destination:
-            going = [turned for turned in refused if not turned.stays and self._copy(turned, policy)]
-        gone = self._delete(queue_url, [turned.received for turned in going]) if going else 0
+        going = yield from self.take(destination, policy, refused)
+        gone = (yield from _delete(queue_url, going)) if going else 0
         if gone:
             _log.warning("%d refused at %s: %s", gone, destination, _DONE[policy.on_refused])
         if left := len(refused) - gone:
             _log.warning("%d refused at %s: left there for its redrive policy", left, destination)
 
-    def give_back(self, queue_url: str, destination: str, withheld: Sequence[Received]) -> None:
+    def take(self, destination: str, policy: Policy, refused: Sequence[Turned]) -> Steps[list[Received]]:
+        """Do with *refused* messages what comes before their deletion, and return those that may be deleted."""
+        going: list[Received] = []
+        if policy.on_refused == "discard":
+            going = [turned.received for turned in refused if not turned.stays]
+        elif policy.on_refused == "quarantine" and policy.quarantine != destination:
+            for turned in refused:
+                if not turned.stays and (yield from self._copy(turned, policy)):
+                    going.append(turned.received)
+        return going
+
+    def give_back(self, queue_url: str, destination: str, withheld: Sequence[Received]) -> Steps[None]:
         """Have *withheld* messages come again after a while."""
         entries = [
             {
@@ -114,16 +96,15 @@ class Settling:
             }
             for index, one in enumerate(withheld)
         ]
-        self._do(
-            "giving back",
-            lambda: self._client.change_message_visibility_batch(QueueUrl=queue_url, Entries=entries),
-        )
+        params = {"QueueUrl": queue_url, "Entries": entries}
+        yield Request("giving back", "change_message_visibility_batch", params)
         _log.warning("%d withheld at %s: the key service did not answer", len(withheld), destination)
 
-    def pause(self, wait: float) -> None:
+    @staticmethod
+    def pause(wait: float) -> Steps[None]:
         """Pause as a long poll of *wait* seconds would, so that a loop around a receive does not run hot."""
         least, most = _PAUSE
-        self._sleep(min(max(wait, least), most))
+        yield Pause(min(max(wait, least), most))
 
     def _away(self, receive_count: int) -> int:
         doublings = min(max(receive_count - 1, 0), 16)
@@ -131,15 +112,11 @@ class Settling:
 
     # -- the quarantine --------------------------------------------------------------------------------------------
 
-    def _copy(self, turned: Turned, policy: Policy) -> bool:
+    def _copy(self, turned: Turned, policy: Policy) -> Steps[bool]:
         """Copy a refused message to the quarantine, and tell whether the copy is confirmed."""
-        text = turned.received.message.get("Body", "")
-        answer = self._do(
-            "quarantining", lambda: self._send(self._url_of(policy.quarantine or ""), text, turned)
-        )
-        return bool(answer) and answer.get("MD5OfMessageBody") == text_md5(text)
-
-    def _send(self, queue_url: AsItCame, text: str, turned: Turned) -> Any:
+        url = yield from self._url_of(policy.quarantine or "")
+        if url is None:
+            return False
         received = turned.received
         attributes = dict(received.message.get("MessageAttributes") or {})
         if VERDICT_ATTRIBUTE in attributes or len(attributes) < _MAX_ATTRIBUTES:
@@ -147,49 +124,94 @@ class Settling:
                 "DataType": "String",
                 "StringValue": turned.refusal.verdict.value,
             }
-        fifo = {}
-        if is_fifo(queue_url):
+        params = {"QueueUrl": url, "MessageBody": received.text, "MessageAttributes": attributes}
+        if is_fifo(url):
             # The id of the message: a copy made twice is one.
-            fifo = {
+            params |= {
                 "MessageGroupId": received.group or "refused",
                 "MessageDeduplicationId": received.message_id,
             }
-        return self._client.send_message(
-            QueueUrl=queue_url, MessageBody=text, MessageAttributes=attributes, **fifo
-        )
+        answer = yield Request("quarantining", "send_message", params)
+        return bool(answer) and answer.get("MD5OfMessageBody") == text_md5(received.text)
 
-    def _url_of(self, destination: str) -> AsItCame:
+    def _url_of(self, destination: str) -> Steps[AsItCame | None]:
         url = self._queue_urls.get(destination)
         if url is None:
             name = destination.partition(":")[2]
-            url = AsItCame(self._client.get_queue_url(QueueName=name)["QueueUrl"])
-            self._queue_urls[destination] = url
+            answer = yield Request("quarantining", "get_queue_url", {"QueueName": name})
+            if not answer or not isinstance(answer.get("QueueUrl"), str):
+                return None
+            url = self._queue_urls[destination] = AsItCame(answer["QueueUrl"])
         return url
 
-    # -- calls -----------------------------------------------------------------------------------------------------
 
-    def _delete(self, queue_url: str, done: Iterable[Received]) -> int:
-        """Delete messages, and return how many SQS says are gone."""
-        entries = [{"Id": str(index), "ReceiptHandle": one.handle} for index, one in enumerate(done)]
-        answer = self._do(
-            "deleting", lambda: self._client.delete_message_batch(QueueUrl=queue_url, Entries=entries)
-        )
-        return len(answer.get("Successful", ())) if answer else 0
+def _delete(queue_url: str, done: Iterable[Received]) -> Steps[int]:
+    """Delete messages, and return how many SQS says are gone."""
+    entries = [{"Id": str(index), "ReceiptHandle": one.handle} for index, one in enumerate(done)]
+    answer = yield Request("deleting", "delete_message_batch", {"QueueUrl": queue_url, "Entries": entries})
+    return len(answer.get("Successful", ())) if answer else 0
 
-    @staticmethod
-    def _do(what: str, call: Callable[[], Any]) -> Any:
-        """Make a call; where it fails, say so and return None. The text of an error may quote a message, so only its kind is logged."""
-        try:
-            answer = call()
-        except ClientError as error:
-            _log.warning("%s failed: %s", what, error.response.get("Error", {}).get("Code"))
-            return None
-        except Exception as error:  # noqa: BLE001 - nothing that fails here may cost the messages beside it
-            _log.warning("%s failed: %s", what, type(error).__name__)
-            return None
-        for failed in answer.get("Failed", ()):
-            _log.warning("%s failed: %s", what, failed.get("Code"))
-        return answer
+
+# -- doing it ----------------------------------------------------------------------------------------------------------
+
+
+def carry_out(steps: Steps[_T], client: Any, sleep: Callable[[float], object]) -> _T:
+    """Do *steps* with calls of *client*, and return what they come to. What a call raises costs its answer alone."""
+    answer = None
+    try:
+        while True:
+            step = steps.send(answer)
+            answer = None
+            if isinstance(step, Pause):
+                sleep(step.seconds)
+                continue
+            try:
+                answer = getattr(client, step.method)(**step.params)
+            except Exception as error:  # noqa: BLE001 - nothing that fails here may cost the messages beside it
+                _tell_failure(step.what, error)
+            else:
+                _tell_failed(step.what, answer)
+    except StopIteration as end:
+        result: _T = end.value
+        return result
+
+
+async def carry_out_async(steps: Steps[_T], client: Any, sleep: Callable[[float], object]) -> _T:
+    """Do *steps* like `carry_out`, awaiting calls and pauses. A task that is cancelled leaves the rest undone: nothing is lost by it."""
+    answer = None
+    try:
+        while True:
+            step = steps.send(answer)
+            answer = None
+            if isinstance(step, Pause):
+                waiting = sleep(step.seconds)
+                if inspect.isawaitable(waiting):
+                    await waiting
+                continue
+            try:
+                answer = await getattr(client, step.method)(**step.params)
+            except Exception as error:  # noqa: BLE001 - as above
+                _tell_failure(step.what, error)
+            else:
+                _tell_failed(step.what, answer)
+    except StopIteration as end:
+        result: _T = end.value
+        return result
+
+
+def _tell_failure(what: str, error: Exception) -> None:
+    """Log only the kind of *error*: its text may quote a message."""
+    kind = (
+        error.response.get("Error", {}).get("Code")
+        if isinstance(error, ClientError)
+        else type(error).__name__
+    )
+    _log.warning("%s failed: %s", what, kind)
+
+
+def _tell_failed(what: str, answer: Mapping[str, Any]) -> None:
+    for failed in answer.get("Failed", ()):
+        _log.warning("%s failed: %s", what, failed.get("Code"))
 
 
 _DONE: Final = {"discard": "deleted", "quarantine": "copied to the quarantine and deleted"}

@@ -10,7 +10,8 @@ A working program::
     envelope = sealer.seal(b"4111 1111 1111 1111", destination="kafka:orders")
     print(sealer.open(envelope, destination="kafka:orders").body)
 
-In production the key provider is `AwsKms`. Adapters (`postseal.kafka`, `postseal.sqs`) call the sealer, so that programs need not.
+In production the key provider is `AwsKms`, `AzureKeyVault` or `VaultTransit`. Adapters (`postseal.kafka`, `postseal.sqs`) call the
+sealer, so that programs need not.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -36,11 +37,14 @@ from postseal.core.signing import Ed25519Key, Es256Key, HmacKey, KeyRing, Origin
 
 if TYPE_CHECKING:
     from postseal.core.providers.aws_kms import AwsKms
+    from postseal.core.providers.azure_key_vault import AzureKeyVault
     from postseal.core.providers.local import UnsafeLocalKeys, UnsafeLocalKeysWarning
+    from postseal.core.providers.vault import VaultTransit
 
 __all__ = [
     "AuditEvent",
     "AwsKms",
+    "AzureKeyVault",
     "CombinedKeys",
     "ConfigError",
     "DataKeyLimits",
@@ -66,14 +70,17 @@ __all__ = [
     "TooLarge",
     "UnsafeLocalKeys",
     "UnsafeLocalKeysWarning",
+    "VaultTransit",
     "Verdict",
     "Verified",
 ]
 
 _LAZY = {
     "AwsKms": "postseal.core.providers.aws_kms",
+    "AzureKeyVault": "postseal.core.providers.azure_key_vault",
     "UnsafeLocalKeys": "postseal.core.providers.local",
     "UnsafeLocalKeysWarning": "postseal.core.providers.local",
+    "VaultTransit": "postseal.core.providers.vault",
 }
 """Key providers are loaded by who uses them."""
 

@@ -13,7 +13,18 @@ from typing import Final, TypeAlias
 
 from postseal.core.errors import ConfigError
 
-__all__ = ["EMPTY", "HeaderValue", "Headers", "canonical", "check_destination", "check_name"]
+__all__ = [
+    "EMPTY",
+    "HeaderValue",
+    "Headers",
+    "byte_string",
+    "canonical",
+    "check_destination",
+    "check_name",
+    "head",
+    "integer",
+    "text",
+]
 
 HeaderValue: TypeAlias = str | bytes | int | bool | None
 """One value of a header, as its adapter normalised it."""

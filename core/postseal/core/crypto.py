@@ -34,6 +34,7 @@ __all__ = [
     "equal",
     "hmac_context",
     "random_bytes",
+    "rsa_oaep_sha256",
     "sha256",
 ]
 
@@ -116,6 +117,29 @@ def ecdsa_sha256() -> ECDSA:
     from cryptography.hazmat.primitives.asymmetric.ec import ECDSA  # noqa: PLC0415 - loaded by who uses it
 
     return ECDSA(SHA256())
+
+
+def rsa_oaep_sha256(modulus: bytes, exponent: bytes) -> Callable[[bytes], bytes]:
+    """Make what encrypts for the holder of an RSA key: RSAES-OAEP with SHA-256, in MGF1 too, without a label.
+
+    Args:
+        modulus: Big-endian, 2048 to 8192 bits.
+        exponent: Big-endian; odd.
+
+    Raises:
+        ValueError: No such RSA key.
+
+    Source: RFC 8017 7.1; RFC 8230 2.
+    """
+    # Loaded by who uses it.
+    from cryptography.hazmat.primitives.asymmetric.padding import MGF1, OAEP  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers  # noqa: PLC0415
+
+    key = RSAPublicNumbers(int.from_bytes(exponent, "big"), int.from_bytes(modulus, "big")).public_key()
+    if not 2048 <= key.key_size <= 8192:  # noqa: PLR2004 - as the docstring says
+        raise ValueError(f"an RSA key of {key.key_size} bits")
+    padding = OAEP(mgf=MGF1(SHA256()), algorithm=SHA256(), label=None)
+    return lambda plaintext: key.encrypt(plaintext, padding)
 
 
 def equal(a: bytes, b: bytes) -> bool:

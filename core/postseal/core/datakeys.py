@@ -35,12 +35,15 @@ RETRY_AFTER: Final = 2.0
 """Seconds for which a stale key is served before the service is asked again."""
 NEGATIVE_AGE: Final = 30.0
 """Seconds for which a wrapped key that did not unwrap is refused without a call."""
+PERMITS: Final = 256
+"""Messages counted at once, under one taking of the lock; their permits take 2 kB for each destination."""
 MAX_CREW: Final = 32
 """Threads that ask the key service for tasks, at most. Beyond, calls wait their turn; a boto3 client has 10 connections."""
 
 Clock = Callable[[], float]
-Write = Callable[[bytes, bytes, int | None], bytes]
-"""Seals a body, with its ``external_aad`` as an encoded byte string, and an expiry in seconds since the epoch."""
+Write = Callable[[bytes, bytes, int | None, bool], bytes]
+"""Seals a body, with its ``external_aad`` as an encoded byte string, an expiry in seconds since the epoch, and whether it was counted.
+What was not takes a permit, or returns no bytes where there is none."""
 _T = TypeVar("_T")
 _E = TypeVar("_E", bound=Exception)
 
@@ -56,7 +59,7 @@ class DataKeyLimits(Value):
     Args:
         max_age: Seconds.
         max_messages: Messages, at most 2**28. 1 makes a key for each message.
-        max_bytes: Bytes of bodies, at most 2**38.
+        max_bytes: Bytes of bodies, at most 2**38. Each body counts as one byte at least, and as ``max_bytes // max_messages`` at least.
         max_stale: Seconds past *max_age* for which it goes on sealing while the key service does not answer; 0 for none.
 
     Raises:
@@ -117,10 +120,14 @@ class OpeningLimits(Value):
 class SealingKey:
     """A data key that seals: its cipher, and itself wrapped. Its bytes are not kept."""
 
-    __slots__ = ("context", "expiring_writers", "key", "recipients", "writers")
+    __slots__ = ("context", "expires", "expiring_writers", "key", "permits", "recipients", "writers")
 
     def __init__(self, key: MessageKey, recipients: tuple[Recipient, ...], context: KeyContext) -> None:
         self.key = key
+        self.expires = 0.0
+        """On the monotonic clock: until then it seals more than the message it was made for."""
+        self.permits: list[None] = []
+        """One for each small message that was counted ahead. Whoever takes one off may seal such a message, before *expires*."""
         self.recipients = recipients
         self.context = context
         self.writers: dict[str | None, Write] = {}
@@ -287,6 +294,10 @@ def _copy_of(error: _E) -> _E:
 class SealingKeys:
     """The data key with which one policy seals to one destination now.
 
+    A lock around the count would cost each message more than counting it. So small messages are counted many at once, ahead of time, and
+    each then takes a *permit*: an element off a list, which is one step, so that no two threads get the same. A small message has at most
+    ``max_bytes // max_messages`` bytes and counts as that many; larger ones are counted one by one.
+
     Args:
         provider: Makes data keys.
         context: What their wrapped forms are bound to.
@@ -306,6 +317,10 @@ class SealingKeys:
         self._context = context
         self._limits = limits
         self._clock = clock
+        self.small = int(limits.max_bytes // limits.max_messages) or 1
+        """Bytes of the largest message for which a permit is enough."""
+        self.key: SealingKey | None = None
+        """The current data key, whether or not it has ended. Sealing with it needs a permit, or `cached`."""
         self.begin_again()
         begin_again_in_child(self)
 
@@ -314,25 +329,48 @@ class SealingKeys:
         self._lock = threading.Lock()
         self._flights: _Flights[SealingKey] = _Flights()
         self._era = 0
-        self._key: SealingKey | None = None
-        self._messages_left = 0
-        self._bytes_left = 0
-        self._expires = 0.0
-        self._fresh_until = 0.0
+        self._forget()
 
     def cached(self, size: int) -> SealingKey | None:
         """Return the current data key and count one message of *size* bytes against it, or None where it has ended."""
-        lock = self._lock
-        lock.acquire()  # `with` would cost half as much again
-        try:
-            messages, left = self._messages_left, self._bytes_left - size
-            if messages > 0 and left >= 0 and self._clock() < self._expires:
-                self._messages_left = messages - 1
-                self._bytes_left = left
-                return self._key
-            return None
-        finally:
-            lock.release()
+        key = self.key
+        if key is not None and size <= self.small:
+            try:
+                key.permits.pop()
+            except IndexError:
+                return self._counted(size)
+            if self._clock() < key.expires:
+                return key
+            key.permits.append(None)  # nothing was sealed; and the key may yet go on, stale
+        return self._counted(size)
+
+    def _counted(self, size: int) -> SealingKey | None:
+        """Do what `cached` does under the lock, and count small messages ahead."""
+        with self._lock:
+            key = self.key
+            if key is None or self._clock() >= key.expires or not self._count(key, size):
+                return None
+            if size <= self.small:
+                ahead = int(min(PERMITS, self._messages_left, self._bytes_left // self.small))
+                self._messages_left -= ahead
+                self._bytes_left -= ahead * self.small
+                key.permits.extend([None] * ahead)
+            return key
+
+    def _count(self, key: SealingKey, size: int) -> bool:
+        """Count one message of *size* bytes against *key*, the current one, if so much is left. Under the lock."""
+        size = max(size, self.small)
+        if self._messages_left <= 0 or self._bytes_left < size:
+            with suppress(IndexError):  # what was counted ahead and not yet used is left, too
+                while True:
+                    key.permits.pop()
+                    self._messages_left += 1
+                    self._bytes_left += self.small
+        if self._messages_left <= 0 or self._bytes_left < size:
+            return False
+        self._messages_left -= 1
+        self._bytes_left -= size
+        return True
 
     def take(self, size: int) -> SealingKey:
         """Return a data key for one message of *size* bytes, asking the key service where the current one has ended.
@@ -366,7 +404,7 @@ class SealingKeys:
 
     def current(self, commitment: bytes) -> MessageKey | None:
         """Return the data key that seals now if it is the one of that commitment; counts nothing."""
-        key = self._key
+        key = self.key
         return key.key if key is not None and key.key.commitment == commitment else None
 
     def drop(self) -> None:
@@ -376,9 +414,12 @@ class SealingKeys:
             self._forget()
 
     def _forget(self) -> None:
-        self._key = None
-        self._messages_left = self._bytes_left = 0
-        self._expires = self._fresh_until = 0.0
+        if self.key is not None:
+            self.key.expires = 0.0  # a thread may be about to take one of its permits
+        self.key = None
+        self._messages_left = 0
+        self._bytes_left = 0
+        self._fresh_until = 0.0
 
     def _check(self, size: int) -> None:
         if size > self._limits.max_bytes:
@@ -411,25 +452,24 @@ class SealingKeys:
             raise
         with self._lock:
             if era == self._era:
-                self._key = key
+                self._forget()
+                self.key = key
                 self._messages_left = self._limits.max_messages - 1
-                self._bytes_left = self._limits.max_bytes - size
-                self._fresh_until = self._expires = self._clock() + self._limits.max_age
+                self._bytes_left = self._limits.max_bytes - max(size, self.small)
+                self._fresh_until = key.expires = self._clock() + self._limits.max_age
         return key
 
     def _go_on_stale(self, size: int) -> SealingKey | None:
         with self._lock:
-            if self._key is None or self._messages_left <= 0 or self._bytes_left < size:
+            if (key := self.key) is None or not self._count(key, size):
                 return None
             now = self._clock()
             last = self._fresh_until + self._limits.max_stale
             if now >= last:
                 self._forget()
                 return None
-            self._expires = min(now + RETRY_AFTER, last)
-            self._messages_left -= 1
-            self._bytes_left -= size
-            return self._key
+            key.expires = min(now + RETRY_AFTER, last)
+            return key
 
 
 def _message_key(made: NewDataKey) -> MessageKey:
@@ -489,6 +529,17 @@ class OpeningKeys:
             return None
         key.used = now
         return key
+
+    def at_hand(self, destination: str, commitment: bytes, recipients_bytes: bytes) -> OpenedKey | None:
+        """Answer as `fetch` would, where that is known; None where the key service would be asked.
+
+        Raises:
+            KeyRefused, KeyBroken, NotMine: The service said so of these very recipients a short while ago.
+        """
+        if (key := self.cached(destination, commitment)) is not None:
+            return key
+        self._raise_known_failure(self._name(destination, commitment, recipients_bytes))
+        return None
 
     def fetch(
         self, destination: str, commitment: bytes, recipients: Sequence[Recipient], recipients_bytes: bytes

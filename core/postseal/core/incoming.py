@@ -12,7 +12,7 @@ from postseal.core.datakeys import OpenedKey, OpeningKeys
 from postseal.core.errors import ConfigError, Refused, Verdict
 from postseal.core.learnt import (
     HINT_SIZE,
-    Shape,
+    Shapes,
     ShortWay,
     Signed,
     forged,
@@ -20,7 +20,7 @@ from postseal.core.learnt import (
     short_way,
     wrong_signature,
 )
-from postseal.core.opened import Facts, Opened, Verified, parts_of
+from postseal.core.opened import Facts, Opened, Verified, varying_of
 from postseal.core.outgoing import UNBOUND
 from postseal.core.policy import Policies, Policy
 from postseal.core.signing import KeyRing, Origin, SigningKey
@@ -29,6 +29,7 @@ from postseal.core.wire import (
     Header,
     Protection,
     Recipient,
+    Skeleton,
     decode,
     to_be_signed_head,
 )
@@ -109,7 +110,7 @@ class Incoming:
         self._skew = int(policy.max_clock_skew * 1000)
         self.hint = hint_of(_signature_size(policy, ring))
         """Where in an envelope to look for what `learnt` is kept by. Where keys of several algorithms sign, only one of them is quick."""
-        self._shapes: dict[object, dict[int, Shape]] = {}
+        self._shapes: dict[object, Shapes] = {}
         self.learnt: dict[bytes, ShortWay] = {}
         """What opens messages like one that was opened before, by the end of its last wrapped key."""
 
@@ -191,6 +192,11 @@ class Incoming:
         """Do steps 8 and 9. Raises what `OpeningKeys.fetch` does."""
         return self._keys().fetch(*_key_of(examined.envelope))
 
+    def cached(self, examined: Examined) -> OpenedKey | None:
+        """Do steps 8 and 9 as far as nobody need be asked. Raises what `OpeningKeys.at_hand` does."""
+        destination, commitment, _, recipients_bytes = _key_of(examined.envelope)
+        return self._keys().at_hand(destination, commitment, recipients_bytes)
+
     async def fetch_async(self, examined: Examined) -> OpenedKey:
         """Like `fetch`, without blocking the loop."""
         return await self._keys().fetch_async(*_key_of(examined.envelope))
@@ -202,7 +208,7 @@ class Incoming:
 
     def verified(self, examined: Examined) -> Verified:
         """Return what a signed message says of itself, without opening it."""
-        return Verified(_facts(examined), parts_of(examined.envelope.header))
+        return Verified(_facts(examined), varying_of(examined.envelope.header))
 
     def clear(self, examined: Examined) -> Opened:
         """Return the body of an integrity envelope."""
@@ -232,8 +238,10 @@ class Incoming:
             ends = None if signer.retired_until is None else int(signer.retired_until.timestamp() * 1e9)
             signed = Signed(envelope.outer, signer, ends)
         hint = envelope.recipients_bytes[-HINT_SIZE:]
+        skeleton = Skeleton(envelope.header)
         self.learnt[hint] = short_way(
             envelope,
+            skeleton,
             key,
             _facts(examined),
             signed,
@@ -242,16 +250,16 @@ class Incoming:
             always_timed=self._oldest is not None,
             clock=self._clock,
             monotonic=self._monotonic,
-            shapes=self._shapes_of(envelope),
+            shapes=self._shapes_of(envelope, skeleton),
             other=self.learnt.get(hint),
         )
 
-    def _shapes_of(self, envelope: Envelope) -> dict[int, Shape]:
-        outer = None if envelope.outer is None else (envelope.outer.algorithm, envelope.outer.protected)
-        sizes = outer, len(envelope.protected), len(envelope.recipients_bytes)
+    def _shapes_of(self, envelope: Envelope, skeleton: Skeleton) -> Shapes:
+        outer, recipients = envelope.outer, len(envelope.recipients_bytes)
+        sizes = outer and (outer.algorithm, outer.protected), skeleton.whole, recipients
         if len(self._shapes) >= _MAX_SIZES:
             self._shapes.clear()
-        return self._shapes.setdefault(sizes, {})
+        return self._shapes.setdefault(sizes, Shapes(skeleton, outer, recipients))
 
     def forget(self) -> None:
         """Drop what was learnt."""
@@ -270,7 +278,7 @@ def _facts(examined: Examined) -> Facts:
 
 
 def _opened(examined: Examined, body: bytes) -> Opened:
-    return Opened(body, _facts(examined), parts_of(examined.envelope.header))
+    return Opened(body, _facts(examined), varying_of(examined.envelope.header))
 
 
 def _key_of(envelope: Envelope) -> tuple[str, bytes, tuple[Recipient, ...], bytes]:

@@ -13,6 +13,7 @@ Source: SPEC.md 8; bench/core.py shows what it saves.
 from __future__ import annotations
 
 from collections.abc import Callable
+from struct import Struct
 from typing import Any, Final, NamedTuple, NoReturn, TypeAlias
 
 from postseal.core.context import byte_head
@@ -33,7 +34,7 @@ from postseal.core.wire import (
     to_be_signed_head,
 )
 
-__all__ = ["HINT_SIZE", "ShortWay", "Signed", "forged", "hint_of", "short_way", "wrong_signature"]
+__all__ = ["HINT_SIZE", "Shapes", "ShortWay", "Signed", "forged", "hint_of", "short_way", "wrong_signature"]
 
 ShortWay: TypeAlias = Callable[[bytes, Any], Opened | None]
 """Opens an envelope with what travelled beside it; None where it must go the whole way."""
@@ -44,10 +45,9 @@ messages of one data key. A hint and no more: what is found is compared with the
 
 _VIEW_FROM: Final = 4096
 """Bytes of an envelope from which a view of its ciphertext is cheaper than a copy."""
-_PARTS: Final = slice(None, None, 2)
-"""Of what `Skeleton.split` returns, the parts between the holes."""
+_NOWHERE: Final = slice(0)
 _MAX_SHAPES: Final = 4096
-"""Lengths of envelopes whose shapes are remembered: about 1 MB."""
+"""Lengths of envelopes whose shapes are remembered: about 3 MB."""
 _MAX_KINDS: Final = 4
 """Kinds of messages of one data key: content types, with an expiry and without."""
 
@@ -71,28 +71,87 @@ class Signed(NamedTuple):
 class Shape(NamedTuple):
     """Where everything is in an envelope: that follows from its length alone, once the rest is known."""
 
+    split: Callable[[bytes], tuple[Any, ...]]
+    """Takes the envelope apart: the holes of its header, the ciphertext, what stands between that and the signature, the signature. Of
+    a long envelope it leaves the ciphertext where it is, and says that it is empty."""
+    join: Callable[..., bytes]
+    """Puts together what must stand before the ciphertext: *begins*, the parts of the header and its holes in turn, *head*."""
     begins: bytes
     """What stands before the encrypting envelope; empty where nothing is signed."""
-    start: int
-    """Of the encrypting envelope."""
-    protected: int
-    """Of its protected byte string, which ends a byte before *at*."""
-    at: int
-    """Of the ciphertext's head."""
     head: bytes
     """The ciphertext's head."""
-    begin: int
-    """Of the ciphertext."""
-    end: int
-    """Of the ciphertext."""
-    stop: int
-    """Behind the encrypting envelope."""
-    signature: int
-    """Where the signature begins, behind its head; the end of the envelope where nothing is signed."""
+    protected: slice
+    """The encrypting envelope's protected byte string, with its head."""
+    ciphertext: slice
+    """Where that of a long envelope is."""
+    payload: slice
+    """What the signature is over: the encrypting envelope, with its head as a byte string."""
+
+
+class Shapes(dict[int, "Shape | None"]):
+    """Shapes of envelopes by their length; None where there can be none of that length.
+
+    Args:
+        skeleton: Of the header.
+        outer: What signs, or None.
+        recipients: Bytes of the recipients.
+    """
+
+    def __init__(self, skeleton: Skeleton, outer: Outer | None, recipients: int) -> None:
+        self._skeleton = skeleton
+        self._recipients = recipients
+        self._before = b"" if outer is None else signed_head(outer.algorithm, outer.protected)
+        self._signature = 0 if outer is None else outer.algorithm.signature_size
+        self._joins: dict[tuple[int, int], tuple[Callable[..., bytes], slice]] = {}
+        """What shapes have in common whose *begins* and *head* are equally long."""
+
+    def __missing__(self, length: int) -> Shape | None:
+        if len(self) >= _MAX_SHAPES:
+            self.clear()
+        shape = self[length] = self._find(length)
+        return shape
+
+    def _find(self, length: int) -> Shape | None:
+        """Find where everything is in an envelope of *length* bytes."""
+        before, signature = self._before, self._signature
+        stop = length - signature - (len(byte_head(signature)) if before else 0)
+        begins = b""
+        if before:
+            payload_head = _head_in(stop - len(before))
+            if payload_head is None:
+                return None
+            begins = before + payload_head
+        at, end = len(begins) + self._skeleton.size, stop - self._recipients
+        head = _head_in(end - at)
+        if head is None or not TAG_SIZE <= (size := end - at - len(head)) <= MAX_BODY + TAG_SIZE:
+            return None
+        is_long = length >= _VIEW_FROM
+        ciphertext = f"0s{size}x" if is_long else f"{size}s"
+        behind = length - signature - end
+        join, protected = self._join(len(begins), len(head))
+        return Shape(
+            Struct(
+                f">{len(begins)}x{self._skeleton.holes}{len(head)}x{ciphertext}{behind}s{signature}s"
+            ).unpack,
+            join,
+            begins,
+            head,
+            protected,
+            slice(end - size, end) if is_long else _NOWHERE,
+            slice(len(before), stop),
+        )
+
+    def _join(self, begins: int, head: int) -> tuple[Callable[..., bytes], slice]:
+        if (known := self._joins.get((begins, head))) is None:
+            join = Struct(f">{begins}s{self._skeleton.whole}{head}s").pack
+            protected = slice(begins + len(ENCRYPT_HEAD), begins + self._skeleton.size - 1)
+            known = self._joins[begins, head] = join, protected
+        return known
 
 
 def short_way(  # noqa: C901, PLR0915 - see above
     envelope: Envelope,
+    skeleton: Skeleton,
     key: OpenedKey,
     facts: Facts,
     signed: Signed | None,
@@ -102,13 +161,14 @@ def short_way(  # noqa: C901, PLR0915 - see above
     always_timed: bool,
     clock: Callable[[], int],
     monotonic: Callable[[], float],
-    shapes: dict[int, Shape],
+    shapes: Shapes,
     other: ShortWay | None,
 ) -> ShortWay:
     """Make the function that opens messages like *envelope*, which was opened with *key*.
 
     Args:
         envelope: It went the whole way.
+        skeleton: Of its header.
         key: Its data key; the way ends when the key's age does.
         facts: What the messages have in common, to hand out.
         signed: What privacy adds.
@@ -123,116 +183,95 @@ def short_way(  # noqa: C901, PLR0915 - see above
     Returns:
         The short way. It raises `Refused`: *forged*, *stale* or *future*, which is what can be wrong in the holes.
     """
-    header, recipients = envelope.header, envelope.recipients_bytes
-    skeleton = Skeleton(header)
-    split, fixed, size_of_head = skeleton.split, skeleton.fixed, skeleton.size
-    expiring, bound, decrypt = skeleton.expires, header.bound, key.key.decrypt
+    header, is_signed = envelope.header, signed is not None
+    (first, second, *exp, third, fourth, last), expiring = skeleton.fixed, skeleton.expires
+    before_iat = exp[0] if exp else b""
+    bound, decrypt = header.bound, key.key.decrypt
     timed = always_timed or expiring
     not_future = 0
-    before, signature_size, tail = b"", 0, recipients
-    ends = 0
+    tail, ends = envelope.recipients_bytes, 0
     verify: Verify = _unsigned
     verify_unbound: Verify = _unsigned
     begin_mac: Callable[[], HmacContext] | None = None
     if signed is not None:
         outer, signer, retires = signed
-        before = signed_head(outer.algorithm, outer.protected)
-        signature_size = outer.algorithm.signature_size
-        tail = recipients + byte_head(signature_size)
+        tail += byte_head(outer.algorithm.signature_size)
         ends = retires or 0
         prefix = to_be_signed_head(outer.algorithm, outer.protected)
         verify = signer.verifier(header.sender, header.destination, prefix)
         verify_unbound = signer.verifier(header.sender, header.destination, prefix + UNBOUND)
         if isinstance(signer, HmacKey):
             begin_mac = signer.begun(header.sender, header.destination, prefix + UNBOUND).copy
-    len_before = len(before)
     if other is not None and getattr(other, "kinds", 1) >= _MAX_KINDS:
         other = None
 
-    def open_like(data: bytes, beside: Any) -> Opened | None:  # noqa: C901, PLR0911, PLR0912 - see above
+    def open_like(data: bytes, beside: Any) -> Opened | None:  # noqa: C901, PLR0912 - see above
         nonlocal not_future
-        length = len(data)
-        shape = shapes.get(length) or _learn_shape(
-            shapes, length, before, size_of_head, len(recipients), signature_size
-        )
+        shape = shapes[len(data)]
         if shape is None:
             return None
-        begins, start, protected, at, head, begin, end, stop, signature = shape
-        if before and not data.startswith(begins):
-            return None
-        parts = split(data, start)
-        if parts[_PARTS] != fixed:
+        split, join, begins, head, protected, where, inner = shape
+        if expiring:
+            nonce, expires, seconds, message_id, millis, ciphertext, behind, signature = split(data)
+            start = join(
+                begins,
+                first,
+                nonce,
+                second,
+                expires,
+                before_iat,
+                seconds,
+                third,
+                message_id,
+                fourth,
+                millis,
+                last,
+                head,
+            )
+        else:
+            nonce, seconds, message_id, millis, ciphertext, behind, signature = split(data)
+            expires = None
+            start = join(begins, first, nonce, second, seconds, third, message_id, fourth, millis, last, head)
+        if not data.startswith(start):
             return None if other is None else other(data, beside)
-        seconds, millis = parts[-6], parts[-2]
-        if seconds < TIME_MIN or millis > 999 or (expiring and parts[3] < TIME_MIN):  # noqa: PLR2004 - SPEC.md 4
+        if seconds < TIME_MIN or millis > 999 or (expires is not None and expires < TIME_MIN):  # noqa: PLR2004 - SPEC.md 4
             return None  # malformed, whatever else is wrong
         ticks = monotonic()
-        if ticks >= key.expires or data[at:begin] != head or data[end:signature] != tail:
+        if ticks >= key.expires or behind != tail:
             return None
         bytes_beside = external(beside, bound) if bound or beside is not None else UNBOUND
-        if before:
+        if is_signed:
             if ends and clock() >= ends:
                 return None
-            payload = data[len_before:stop]
+            payload = data[inner]
             try:
                 if bytes_beside is not UNBOUND:
-                    verify(bytes_beside + payload, data[signature:])
+                    verify(bytes_beside + payload, signature)
                 elif begin_mac is not None:
                     mac = begin_mac()
                     mac.update(payload)
-                    mac.verify(data[signature:])
+                    mac.verify(signature)
                 else:
-                    verify_unbound(payload, data[signature:])
+                    verify_unbound(payload, signature)
             except InvalidSignature:
                 wrong_signature()
         if timed or seconds >= not_future:
             # The clock is read once in a while, not for each message.
-            not_future = check_time(seconds * 1000 + millis, parts[3] if expiring else None)
-        aad = b"\x83\x67Encrypt" + data[protected : at - 1] + bytes_beside
-        ciphertext = data[begin:end] if length < _VIEW_FROM else memoryview(data)[begin:end]
+            not_future = check_time(seconds * 1000 + millis, expires)
+        aad = b"\x83\x67Encrypt" + data[protected] + bytes_beside
         try:
-            body = decrypt(parts[1], ciphertext, aad)
+            body = decrypt(nonce, ciphertext or memoryview(data)[where], aad)
         except InvalidTag:
             forged()
         key.used = ticks
         opened = _new(Opened)  # without __init__, which would cost as much again
         opened.body = body
         opened._facts = facts  # noqa: SLF001 - of our own making
-        opened._parts = parts  # noqa: SLF001
+        opened._varying = seconds, millis, message_id, expires  # noqa: SLF001
         return opened
 
     open_like.kinds = 1 if other is None else getattr(other, "kinds", 1) + 1  # type: ignore[attr-defined] # how long the chain is
     return open_like
-
-
-def _learn_shape(  # noqa: PLR0917 - six sizes
-    shapes: dict[int, Shape],
-    length: int,
-    before: bytes,
-    size_of_head: int,
-    recipients: int,
-    signature_size: int,
-) -> Shape | None:
-    """Find where everything is in an envelope of *length* bytes, and remember it; None where there can be none of that length."""
-    signature = length - signature_size
-    stop = signature - 2 if before else length
-    begins = b""
-    if before:
-        payload_head = _head_in(stop - len(before))
-        if payload_head is None:
-            return None
-        begins = before + payload_head
-    at = len(begins) + size_of_head
-    end = stop - recipients
-    head = _head_in(end - at)
-    if head is None or not TAG_SIZE <= end - at - len(head) <= MAX_BODY + TAG_SIZE:
-        return None
-    if len(shapes) >= _MAX_SHAPES:
-        shapes.clear()
-    shape = shapes[length] = Shape(
-        begins, len(begins), len(begins) + len(ENCRYPT_HEAD), at, head, at + len(head), end, stop, signature
-    )
-    return shape
 
 
 def _head_in(room: int) -> bytes | None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from postseal.core.errors import Verdict
 from postseal.core.signing import Origin
 from postseal.core.wire import Header
 
-__all__ = ["Facts", "Opened", "Verified", "parts_of"]
+__all__ = ["Facts", "Opened", "Varying", "Verified", "varying_of"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_PARTS_WITH_EXPIRY: Final = 11
+
+
+Varying: TypeAlias = tuple[int, int, bytes, int | None]
+"""What differs between messages that have their `Facts` in common: seconds, milliseconds, message id, expiry."""
 
 
 class Facts(NamedTuple):
@@ -27,11 +30,11 @@ class Facts(NamedTuple):
 class Verified:
     """What an authenticated message says of itself. All of it is None where the message came in clear, tolerated."""
 
-    __slots__ = ("_facts", "_parts")
+    __slots__ = ("_facts", "_varying")
 
-    def __init__(self, facts: Facts, parts: tuple[Any, ...]) -> None:
+    def __init__(self, facts: Facts, varying: Varying) -> None:
         self._facts = facts
-        self._parts = parts  # as `Skeleton.split` makes them
+        self._varying = varying
 
     @property
     def origin(self) -> Origin:
@@ -53,19 +56,21 @@ class Verified:
     @property
     def message_id(self) -> str | None:
         """Its 16-byte id in hex: the same for every copy of it."""
-        return None if self._facts.header is None else self._parts[-4].hex()
+        return None if self._facts.header is None else self._varying[2].hex()
 
     @property
     def sent_at(self) -> datetime | None:
         """When it was sealed, in UTC, to the millisecond."""
         if self._facts.header is None:
             return None
-        return _EPOCH + timedelta(seconds=self._parts[-6], milliseconds=self._parts[-2])
+        seconds, millis, _, _ = self._varying
+        return _EPOCH + timedelta(seconds=seconds, milliseconds=millis)
 
     @property
     def expires_at(self) -> datetime | None:
         """From when on it is not to be opened, in UTC."""
-        return _EPOCH + timedelta(seconds=self._parts[3]) if len(self._parts) == _PARTS_WITH_EXPIRY else None
+        expires = self._varying[3]
+        return None if expires is None else _EPOCH + timedelta(seconds=expires)
 
     @property
     def policy(self) -> str | None:
@@ -92,10 +97,10 @@ class Opened(Verified):
 
     __slots__ = ("body",)
 
-    def __init__(self, body: bytes, facts: Facts, parts: tuple[Any, ...]) -> None:
+    def __init__(self, body: bytes, facts: Facts, varying: Varying) -> None:
         self.body = body
         self._facts = facts
-        self._parts = parts
+        self._varying = varying
 
     @property
     def verdict(self) -> Verdict:
@@ -105,15 +110,12 @@ class Opened(Verified):
     @classmethod
     def in_clear(cls, body: bytes) -> Opened:
         """Make what is handed on where the mode lets clear text pass."""
-        return cls(body, _CLEAR, ())
+        return cls(body, _CLEAR, (0, 0, b"", None))
 
 
-def parts_of(header: Header) -> tuple[Any, ...]:
-    """Put what varies between messages where `Skeleton.split` puts it."""
-    varying = [header.nonce, header.seconds, header.message_id, header.millis, None]
-    if header.expires is not None:
-        varying.insert(1, header.expires)
-    return tuple(part for value in varying for part in (b"", value))[:-1]
+def varying_of(header: Header) -> Varying:
+    """Return what varies between messages."""
+    return header.seconds, header.millis, header.message_id, header.expires
 
 
 _CLEAR: Final = Facts(None, Origin.NONE, Verdict.CLEAR)

@@ -26,7 +26,7 @@ from postseal.core.forking import ForkSafeLock
 from postseal.core.incoming import Beside, Examined, Incoming
 from postseal.core.keys import KeyContext, KeyProvider
 from postseal.core.opened import Opened, Verified
-from postseal.core.outgoing import UNBOUND, Outgoing
+from postseal.core.outgoing import LEAST_START, UNBOUND, Outgoing
 from postseal.core.policy import Policies, Policy
 from postseal.core.providers.combined import CombinedKeys
 from postseal.core.signing import KeyRing, deduplication_key
@@ -34,8 +34,6 @@ from postseal.core.wire import MAX_BODY, TIME_MAX, TIME_MIN, Envelope, decode, l
 
 __all__ = ["Sealer"]
 
-_LEAST_START: Final = b"\xd1"
-"""The least of the first bytes that an envelope can have; hardly a body begins with it or more."""
 _MAX_DESTINATIONS: Final = 4096
 """Destinations whose precomputed parts are kept, in each direction."""
 
@@ -159,20 +157,24 @@ class Sealer:
             TooLarge: The body is over a limit.
             Refused: *body* is an envelope, but none that opens here.
         """
-        way = self._outgoing.get(destination) or self._make_outgoing(destination)
+        try:
+            way = self._outgoing[destination]
+        except KeyError:
+            way = self._make_outgoing(destination)
         if type(body) is not bytes:
             body = _as_bytes(body)
         if (  # the common case, with nothing looked at that need not be
-            way.plain is not None
+            (plain := way.plain) is not None
+            and (current := plain.key) is not None
             and headers is None
             and content_encoding is None
             and ordering_key is None
             and expires_at is None
-            and body[:1] < _LEAST_START
-            and (size := len(body)) <= MAX_BODY
-            and (key := way.plain.cached(size)) is not None
+            and body < LEAST_START
+            and (write := current.writers.get(content_type)) is not None
+            and (sealed := write(body, UNBOUND, None, False))  # noqa: FBT003 - by position, which is quicker
         ):
-            return (key.writers.get(content_type) or way.writer(key, content_type, None))(body, UNBOUND, None)
+            return sealed
         if way.passes:
             return body
         if (
@@ -185,7 +187,7 @@ class Sealer:
         else:
             beside = self._beside(way.policy, headers, content_encoding, ordering_key)
             external = beside.external(way.policy.bind_headers)
-        if body[:1] >= _LEAST_START and looks_sealed(body):
+        if body[:1] >= LEAST_START and looks_sealed(body):
             return self._pass_sealed(way, body, destination, beside)
         expires = None if expires_at is None else _seconds(expires_at)
         keys, size = way.keys, len(body)
@@ -196,7 +198,7 @@ class Sealer:
         key = keys.cached(size) or keys.take(size)
         writers = key.writers if expires is None else key.expiring_writers
         write = writers.get(content_type) or way.writer(key, content_type, expires)
-        return write(body, external, expires)
+        return write(body, external, expires, True)  # noqa: FBT003
 
     async def aseal(
         self,
@@ -211,12 +213,21 @@ class Sealer:
     ) -> bytes:
         """Like `seal`, without blocking the loop: with a cached data key it does not even yield."""
         way = self._outgoing.get(destination) or self._make_outgoing(destination)
+        if (
+            headers is None
+            and content_type is None
+            and content_encoding is None
+            and ordering_key is None
+            and expires_at is None
+            and (envelope := way.quick(body)) is not None
+        ):
+            return envelope
         body = _as_bytes(body)
         if way.passes:
             return body
         beside = self._beside(way.policy, headers, content_encoding, ordering_key)
         external = beside.external(way.policy.bind_headers)
-        if body[:1] >= _LEAST_START and looks_sealed(body):
+        if body[:1] >= LEAST_START and looks_sealed(body):
             return await self._pass_sealed_async(way, body, destination, beside)
         expires = None if expires_at is None else _seconds(expires_at)
         keys, size = way.keys, len(body)
@@ -227,7 +238,22 @@ class Sealer:
         key = keys.cached(size) or await keys.take_async(size)
         writers = key.writers if expires is None else key.expiring_writers
         write = writers.get(content_type) or way.writer(key, content_type, expires)
-        return write(body, external, expires)
+        return write(body, external, expires, True)  # noqa: FBT003
+
+    def at_hand(self, destination: str) -> Callable[[bytes], bytes | None]:
+        """Return a function that seals for *destination* at once, in the common case alone: for adapters, which call it for every message.
+
+        It takes a body with nothing beside it, and gives the envelope; or None, where there is anything to wait for or to look at: no data
+        key at hand, a policy that binds headers or is not in force, a body that is no `bytes` or looks sealed. Then `seal` or `aseal` it.
+        """
+        outgoing = self._outgoing
+
+        def seal(body: bytes) -> bytes | None:
+            # Looked up each time: so that `close`, and the end of a way that was not used for long, hold here too.
+            way = outgoing.get(destination)
+            return None if way is None else way.quick(body)
+
+        return seal
 
     def deduplication_id(self, body: bytes, *, destination: str) -> str:
         """Return the id by which a broker may know two messages of equal *body*: 64 hex digits that tell nothing about it.
@@ -317,8 +343,10 @@ class Sealer:
     ) -> Opened:
         """Like `open`, without blocking the loop: with a cached data key it does not even yield."""
         way = self._incoming.get(destination) or self._make_incoming(destination)
-        data = _as_bytes(envelope)
-        beside = self._beside(way.policy, headers, content_encoding, ordering_key)
+        data = envelope if type(envelope) is bytes else _as_bytes(envelope)
+        beside = None
+        if headers is not None or content_encoding is not None or ordering_key is not None:
+            beside = self._beside(way.policy, headers, content_encoding, ordering_key)
         try:
             short = way.learnt.get(data[way.hint])
             if short is not None and (opened := short(data, beside)) is not None:
@@ -328,6 +356,42 @@ class Sealer:
                 return examined
             key = await way.fetch_async(examined)
             return self._finish(way, examined, key)
+        except (Refused, KeyRefused, KeyBroken, NotMine) as error:
+            refused = self._refusal(error, way, data, coordinates)
+            raise refused from _cause(error, refused)
+
+    def open_cached(
+        self,
+        envelope: bytes,
+        *,
+        destination: str,
+        headers: Headers | None = None,
+        content_encoding: str | None = None,
+        ordering_key: bytes | None = None,
+        coordinates: Mapping[str, str | int] | None = None,
+    ) -> Opened | None:
+        """Like `open`, where that need not ask the key service; else do nothing and return None.
+
+        For event loops that are not asyncio's: what returns None is opened in another thread.
+
+        Raises:
+            Refused: It will never be handed on; one audit event was made.
+            ConfigError: No policy speaks of *destination*.
+        """
+        way = self._incoming.get(destination) or self._make_incoming(destination)
+        data = envelope if type(envelope) is bytes else _as_bytes(envelope)
+        beside = None
+        if headers is not None or content_encoding is not None or ordering_key is not None:
+            beside = self._beside(way.policy, headers, content_encoding, ordering_key)
+        try:
+            short = way.learnt.get(data[way.hint])
+            if short is not None and (opened := short(data, beside)) is not None:
+                return opened
+            examined = self._examine(way, data, beside, coordinates)
+            if isinstance(examined, Opened):
+                return examined
+            key = way.cached(examined)
+            return None if key is None else self._finish(way, examined, key)
         except (Refused, KeyRefused, KeyBroken, NotMine) as error:
             refused = self._refusal(error, way, data, coordinates)
             raise refused from _cause(error, refused)
@@ -411,6 +475,7 @@ class Sealer:
                 keys,
                 self._rings.get(policy.name),
                 clock=self._clock,
+                monotonic=self._monotonic,
                 random=self._random,
             )
             _put(self._outgoing, destination, way)

@@ -10,13 +10,14 @@ import re
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
-from itertools import chain, pairwise
+from itertools import pairwise
 from typing import Final, NamedTuple, NoReturn
 
 from postseal.core.context import byte_string, head, integer, is_plain, text
 from postseal.core.errors import ConfigError, Refused, Verdict
 
 __all__ = [
+    "MAX_TEXT",
     "Algorithm",
     "Envelope",
     "Header",
@@ -123,11 +124,16 @@ class Header(NamedTuple):
     def encode(self) -> bytes:
         """Encode the content of the protected byte string."""
         template = Template(self)
-        holes = [self.nonce or b"", self.seconds, self.message_id, self.millis]
-        if self.expires is not None:
-            holes.insert(1, self.expires)
-        *parts, last = template.fixed
-        filled = template.pack(*chain.from_iterable(zip(parts, holes, strict=True)), last)
+        times = template.times(self.seconds, self.expires)
+        filled = template.pack(
+            template.first,
+            self.nonce or b"",
+            times,
+            self.message_id,
+            template.fourth,
+            self.millis,
+            template.last,
+        )
         start, stop = byte_span(filled, template.begin)
         return filled[start:stop]
 
@@ -172,15 +178,16 @@ class Template:
     it together a second time.
 
     Attributes:
-        pack: Puts `fixed` parts and holes together, in turn: a part, the nonce, a part, the expiry (if there is one), a part, the
-            seconds, a part, the message id, a part, the milliseconds, a part. Returns ``Enc_structure``, with the *external* that the
-            template was made with as an encoded byte string.
-        fixed: What stands before, between and behind the holes.
+        pack: Puts together `first`, the nonce, the `times`, the message id, `fourth`, the milliseconds, `last`. Returns
+            ``Enc_structure``, with the *external* that the template was made with as an encoded byte string.
+        first: What stands before the nonce.
+        fourth: What stands between message id and milliseconds.
+        last: What stands behind the milliseconds.
         begin: Where in that the protected byte string begins, with its own head.
         end: Where it ends.
     """
 
-    __slots__ = ("begin", "end", "fixed", "pack")
+    __slots__ = ("_pack_times", "_times", "begin", "end", "first", "fourth", "last", "pack")
 
     def __init__(self, header: Header, external: bytes = b"") -> None:
         fixed, holes = _fixed_parts(header), _holes(header)
@@ -188,8 +195,20 @@ class Template:
         before = _ENC_STRUCTURE + head(_BYTES, inside)
         self.begin = len(_ENC_STRUCTURE)
         self.end = len(before) + inside
-        self.fixed = (before + fixed[0], *fixed[1:-1], fixed[-1] + external)
-        self.pack: Callable[..., bytes] = _layout(self.fixed, holes).pack
+        self.first, self._times = before + fixed[0], fixed[1:-2]
+        self.fourth, self.last = fixed[-2], fixed[-1] + external
+        times = _layout(self._times, [*holes[1:-3], ""])
+        self._pack_times = times.pack
+        self.pack: Callable[..., bytes] = _layout(
+            (self.first, bytes(times.size), self.fourth, self.last), [holes[0], *holes[-3:]]
+        ).pack
+
+    def times(self, seconds: int, expires: int | None) -> bytes:
+        """Encode what stands between nonce and message id: the same for all messages of a second that expire together."""
+        claims, *iat, cti = self._times
+        if expires is None:
+            return self._pack_times(claims, seconds, cti)
+        return self._pack_times(claims, expires, *iat, seconds, cti)
 
 
 class Skeleton:
@@ -201,11 +220,12 @@ class Skeleton:
         size: Bytes of the whole.
         expires: Whether it has a hole for an expiry.
         fixed: What stands before, between and behind the holes.
-        split: Splits bytes into `fixed` parts and holes, in turn: a part, the nonce, a part, the expiry (if it has one), a part, the
-            seconds, a part, the message id, a part, the milliseconds, a part. Raises `struct.error` where there are too few.
+        holes: The layout of the holes alone, as `struct` names it: the nonce, the expiry (if there is one), the seconds, the message id,
+            the milliseconds; what is `fixed` is skipped.
+        whole: The layout of `fixed` parts and holes, in turn.
     """
 
-    __slots__ = ("expires", "fixed", "size", "split")
+    __slots__ = ("expires", "fixed", "holes", "size", "whole")
 
     def __init__(self, header: Header) -> None:
         fixed, holes = _fixed_parts(header), _holes(header)
@@ -213,7 +233,8 @@ class Skeleton:
         before = ENCRYPT_HEAD + head(_BYTES, inside)
         self.expires = header.expires is not None
         self.fixed = (before + fixed[0], *fixed[1:-1], fixed[-1] + b"\xa0")
-        self.split = _layout(self.fixed, holes).unpack_from
+        self.holes = "".join(f"{len(part)}x{hole}" for part, hole in zip(self.fixed, holes, strict=True))
+        self.whole = "".join(f"{len(part)}s{hole}" for part, hole in zip(self.fixed, holes, strict=True))
         self.size = len(before) + inside + 1
 
 

@@ -14,7 +14,16 @@ __all__ = ["POLICY", "KeyService", "Parties"]
 
 POLICY: Final = Policy(
     name="orders",
-    destinations=["kafka:orders", "kafka:refunds", "sqs:orders", "sqs:refunds"],
+    destinations=[
+        "kafka:orders",
+        "kafka:refunds",
+        "sqs:orders",
+        "sqs:refunds",
+        "rabbitmq:postseal-demo/orders",
+        "rabbitmq:postseal-demo/refunds",
+        "servicebus:orders",
+        "servicebus:refunds",
+    ],
     protection="privacy",  # encrypted, and signed by its sender
     keys=["main"],
     sign="senders",
@@ -22,7 +31,7 @@ POLICY: Final = Policy(
     bind_headers=["content-type"],
     on_refused="dead-letter",
 )
-"""One policy for both brokers."""
+"""One policy for all brokers."""
 
 
 class KeyService:

@@ -37,7 +37,7 @@ def opening(out: Console) -> None:
     text = Text.assemble(
         ("postseal", "bold cyan"),
         " seals messages in the producer and opens them in the consumer. Here both run in this process, and so do a Kafka cluster, "
-        "SQS and AWS KMS (emulated). One policy for both brokers: every order is encrypted, and signed by its sender.",
+        "SQS and AWS KMS (emulated). One policy for all brokers: every order is encrypted, and signed by its sender.",
     )
     out.print(Panel(text, border_style="cyan", padding=(0, 1)))
 
@@ -67,14 +67,13 @@ def attacks(out: Console, acts: Sequence[Act]) -> None:
     out.print(_attacks(out, acts))
 
 
-def summary(out: Console, acts: Sequence[Act], seconds: float) -> None:
-    """Show the figures of all *acts*, and what must not have happened."""
-    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
-    table.add_column(style="cyan", no_wrap=True)
+def summary(out: Console, acts: Sequence[Act], left_out: Mapping[str, str], seconds: float) -> None:
+    """Show the figures of all *acts*, what must not have happened, and which brokers took no part."""
+    table = Table(box=None, padding=(0, 1, 0, 0), show_edge=False)
+    for name in ("", *_FIGURES):
+        table.add_column(name, header_style="bold", style=None if name else "cyan", no_wrap=True)
     for played in acts:
-        table.add_column(played.broker, header_style="bold")
-    for name, values in _figures(acts):
-        table.add_row(name, *values)
+        table.add_row(played.broker, *_figures(played))
     problems = [problem for played in acts for problem in played.problems]
     if problems:
         parts = [_finding(out, good=False, text=printable(each)) for each in problems]
@@ -83,10 +82,17 @@ def summary(out: Console, acts: Sequence[Act], seconds: float) -> None:
         verdict = _finding(
             out, good=True, text="The brokers could read nothing, and the handler saw honest orders only."
         )
+    kept = [
+        Text(f"  {played.broker} keeps {played.refused_kept} refused messages {played.settled}", style="dim")
+        for played in acts
+    ]
+    absent = [Text(f"  Left out: {name}; {why}", style="dim") for name, why in left_out.items()]
     out.print()
     out.print(
         Panel(
-            Group(table, Text(), verdict, Text(f"  {seconds:.1f} seconds in all", style="dim")),
+            Group(
+                table, Text(), verdict, *kept, *absent, Text(f"  {seconds:.1f} seconds in all", style="dim")
+            ),
             title="summary",
             title_align="left",
             border_style="red" if problems else "green",
@@ -98,17 +104,20 @@ def _title(name: str, more: str) -> RenderableType:
     return Rule(Text.assemble((name, "bold"), "  ", (more, "dim")), style="cyan", align="left")
 
 
-def _figures(acts: Sequence[Act]) -> list[tuple[str, list[str]]]:
-    return [
-        ("orders sent", [f"{len(a.sent)}" for a in acts]),
-        ("handed on unchanged", [f"{_unchanged(a)}" for a in acts]),
-        ("readable at the broker", [f"{len(a.leaks)} of {a.secrets} secrets" for a in acts]),
-        ("key-service calls", [_calls(a.calls) for a in acts]),
-        ("bytes added to each", [f"{a.added}, to {a.clear_bytes // max(len(a.held), 1)}" for a in acts]),
-        ("refused", ["\n".join(f"{n} {verdict}" for verdict, n in a.refused.items()) or "0" for a in acts]),
-        ("kept", [f"{a.refused_kept} {a.settled}" for a in acts]),
-        ("seconds", [f"{a.seconds:.1f}" for a in acts]),
-    ]
+_FIGURES: Final = ("sent", "unchanged", "readable", "key calls", "added", "refused", "seconds")
+
+
+def _figures(played: Act) -> tuple[str, ...]:
+    """Return one of each of `_FIGURES`: of orders, of secrets, of calls, of bytes, of attacks."""
+    return (
+        f"{len(played.sent)}",
+        f"{_unchanged(played)}",
+        f"{len(played.leaks)}/{played.secrets}",
+        f"{sum(played.calls.values())}",
+        f"{played.added} B",
+        f"{sum(played.refused.values())}/{len(played.outcomes)}",
+        f"{played.seconds:.1f}",
+    )
 
 
 def _unchanged(played: Act) -> int:
@@ -128,7 +137,7 @@ def _side_by_side(played: Act, width: int) -> RenderableType:
     order = played.sent[0]
     got = order if order.to_json() in played.got else None
     held = (
-        _dump(played.example.body, inside) if played.scheme == "kafka" else _text(played.example.body, inside)
+        _text(played.example.body, inside) if played.scheme == "sqs" else _dump(played.example.body, inside)
     )
     table = Table.grid(expand=True)
     for _ in range(3):
@@ -197,7 +206,8 @@ def _style(*, good: bool) -> str:
 
 def _attacks(out: Console, acts: Sequence[Act]) -> RenderableType:
     parts: list[RenderableType] = []
-    for outcomes in zip(*(played.outcomes for played in acts), strict=True):
+    # Where nothing could be read at the broker, there was nothing to attack with; that is said below.
+    for outcomes in zip(*(played.outcomes for played in acts if played.outcomes), strict=True):
         attack = outcomes[0].attack
         title = Text.assemble((attack.name, "bold"), ": ", attack.what)
         table = Table.grid(padding=(0, 1))
@@ -264,7 +274,7 @@ def _without_fetched_fonts(svg: str) -> str:
 # -- as JSON -----------------------------------------------------------------------------------------------------------
 
 
-def as_dict(acts: Sequence[Act], seconds: float) -> dict[str, Any]:
+def as_dict(acts: Sequence[Act], left_out: Mapping[str, str], seconds: float) -> dict[str, Any]:
     """Return all that is shown, for machines."""
     problems = [problem for played in acts for problem in played.problems]
     calls = sum((Counter(played.calls) for played in acts), Counter[str]())
@@ -282,6 +292,7 @@ def as_dict(acts: Sequence[Act], seconds: float) -> dict[str, Any]:
             "refused": dict(refused),
         },
         "brokers": {played.scheme: _act_as_dict(played) for played in acts},
+        "left_out": dict(left_out),
     }
 
 

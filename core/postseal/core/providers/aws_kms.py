@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from hashlib import sha256
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -25,6 +26,7 @@ from postseal.core.errors import (
 )
 from postseal.core.forking import ForkSafeLock
 from postseal.core.keys import KeyContext, NewDataKey, Recipient
+from postseal.core.providers._attempts import first_that_opens
 
 try:
     from botocore.exceptions import ClientError
@@ -172,18 +174,10 @@ class AwsKms:
         Raises:
             NotMine: None names a key of ours, or the key that it names is not the one that wrapped it.
         """
-        failures: list[PostsealError] = []
-        for arn, recipient in self._ours(recipients):
-            try:
-                return self._unwrap(arn, recipient, context)
-            except (KeyUnavailable, KeyRefused, KeyBroken, NotMine) as error:
-                failures.append(error)
-        # What may pass comes first: a message must not be settled while it could still open.
-        for kind in (KeyUnavailable, KeyRefused, KeyBroken):
-            for failure in failures:
-                if isinstance(failure, kind):
-                    raise failure
-        raise NotMine(f"no recipient is of {self._name}") from (failures[0] if failures else None)
+        return first_that_opens(
+            (partial(self._unwrap, arn, recipient, context) for arn, recipient in self._ours(recipients)),
+            f"no recipient is of {self._name}",
+        )
 
     def _unwrap(self, arn: str, recipient: Recipient, context: KeyContext) -> bytes:
         answer = self._call(
@@ -193,7 +187,10 @@ class AwsKms:
             CiphertextBlob=recipient.wrapped_key,
             EncryptionContext=context.as_dict(),
         )
-        data_key: bytes = answer.pop("Plaintext", b"")
+        if not answer.get("KeyId") or not answer.get("Plaintext"):
+            # A body that was cut, or from something in between: it says nothing about the message. Nobody can Encrypt no bytes.
+            raise KeyUnavailable(f"AWS KMS Decrypt on {arn}: half an answer")
+        data_key: bytes = answer.pop("Plaintext")
         size = len(data_key)
         if size == _DATA_KEY_SIZE and answer.get("KeyId") == arn:
             return data_key

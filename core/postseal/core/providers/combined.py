@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
-from postseal.core.errors import ConfigError, KeyBroken, KeyRefused, KeyUnavailable, NotMine, PostsealError
+from postseal.core.errors import ConfigError
 from postseal.core.keys import KeyContext, KeyProvider, NewDataKey, Recipient
+from postseal.core.providers._attempts import first_that_opens
 
 __all__ = ["CombinedKeys"]
 
@@ -50,18 +52,10 @@ class CombinedKeys:
             KeyBroken: None could, and one found its recipient changed.
             NotMine: None of the recipients is of any of them.
         """
-        failures: list[PostsealError] = []
-        for provider in self._providers:
-            try:
-                return provider.unwrap(recipients, context)
-            except (KeyUnavailable, KeyRefused, KeyBroken, NotMine) as error:
-                failures.append(error)
-        # What may pass comes first: a message must not be settled while somebody could still open it.
-        for kind in (KeyUnavailable, KeyRefused, KeyBroken, NotMine):
-            for failure in failures:
-                if isinstance(failure, kind):
-                    raise failure
-        raise AssertionError(failures)
+        return first_that_opens(
+            (partial(provider.unwrap, recipients, context) for provider in self._providers),
+            "no recipient is of any of the combined key providers",
+        )
 
 
 def _distinct(recipients: tuple[Recipient, ...]) -> tuple[Recipient, ...]:

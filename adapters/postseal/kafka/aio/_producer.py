@@ -1,0 +1,122 @@
+"""The asyncio producer that seals what it sends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any, Final
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import aio as client
+
+from postseal.core import Sealer
+from postseal.kafka._errors import MessageTooLarge
+from postseal.kafka._message import Topics, wire_bytes
+from postseal.kafka._sealing import Sealing
+
+__all__ = ["AIOProducer"]
+
+_MOST: Final = "message.max.bytes"
+_MOST_DEFAULT: Final = 1_000_000
+"""Source: librdkafka, CONFIGURATION.md, message.max.bytes."""
+_FRAME: Final = 512
+"""More bytes than librdkafka counts for a record beside its value and key."""
+
+
+class AIOProducer(Sealing[Awaitable[bytes]], client.AIOProducer):
+    """`confluent_kafka.aio.AIOProducer` that seals what it sends: swap the import, name the sealer.
+
+    A working program::
+
+        async with AIOProducer({"bootstrap.servers": "localhost:9092"}, sealer=sealer) as producer:
+            report = await producer.produce("orders", b"4111 1111 1111 1111", key="4711")
+            await producer.flush()
+            message = await report
+
+    What waits in the client's buffer is sealed already.
+
+    Args:
+        producer_conf: As for `confluent_kafka.aio.AIOProducer`; it is not changed.
+        args: Likewise.
+        sealer: Seals; its policies say how.
+        options: As for `confluent_kafka.aio.AIOProducer`.
+
+    Raises:
+        ConfigError: *sealer* is none.
+        KafkaException: The client's configuration is wrong.
+    """
+
+    def __init__(self, producer_conf: dict[str, Any], *args: Any, sealer: Sealer, **options: Any) -> None:
+        self._topics = Topics(sealer)
+        self._seal = sealer.aseal
+        self._flushing: set[asyncio.Task[None]] = set()
+        # A copy: the client puts callbacks of its own into it. What is no dict is for the client to refuse.
+        conf = producer_conf.copy() if isinstance(producer_conf, dict) else producer_conf
+        super().__init__(conf, *args, **options)
+        self._most = int(conf.get(_MOST, _MOST_DEFAULT)) - _FRAME
+
+    async def produce(
+        self,
+        topic: str,
+        value: str | bytes | None = None,
+        key: str | bytes | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> asyncio.Future[Any]:
+        """Seal *value* and send it; all else as in `confluent_kafka.aio.AIOProducer.produce`.
+
+        None stays None: a tombstone deletes by being null. ``b""`` is a message, and is sealed. A cancelled call either sent nothing, or
+        the message goes out.
+
+        Returns:
+            A future: of the message as it was sent, with its sealed bytes; or it raises, `MessageTooLarge` where the message is over
+            ``message.max.bytes`` once sealed.
+
+        Raises:
+            KeyUnavailable: The key service did not answer. Nothing was sent; trying again may help.
+            KeyRefused: The key service said no.
+            ConfigError: No policy speaks of *topic*.
+            Refused: *value* is an envelope, but none that opens here.
+            NotImplementedError: The client takes no headers.
+        """
+        if value is None:
+            return await super().produce(topic, None, key, *args, **kwargs)
+        way = self._topics[topic]
+        envelope = way.quick(value)  # type: ignore[arg-type]  # gives None for what is no bytes
+        if envelope is None:
+            envelope = await self._sealed(way, value, key, kwargs.get("headers"))
+        report = await super().produce(topic, envelope, key, *args, **kwargs)
+        if len(envelope) + (len(key) * 4 if key else 0) > self._most:  # a character has up to 4 bytes
+            return _explained(report, len(wire_bytes(value) or b""), len(envelope))
+        return report
+
+    async def _flush_buffer(self, target_topic: str | None = None) -> None:
+        """Give what is buffered to librdkafka, to the end: the client alone loses it where the caller is cancelled."""
+        flush = asyncio.ensure_future(super()._flush_buffer(target_topic))
+        self._flushing.add(flush)  # the loop itself only knows tasks weakly
+        flush.add_done_callback(self._flushing.discard)
+        await asyncio.shield(flush)
+
+
+def _explained(report: asyncio.Future[Any], clear_size: int, sealed_size: int) -> asyncio.Future[Any]:
+    """Return a future like *report* that says how much of a message that is too large is ours."""
+    explained: asyncio.Future[Any] = report.get_loop().create_future()
+
+    def tell(done: asyncio.Future[Any]) -> None:
+        if explained.done():
+            return
+        if done.cancelled():
+            explained.cancel()
+            return
+        error = done.exception()
+        if error is None:
+            explained.set_result(done.result())
+        elif isinstance(error, KafkaException) and error.args[0].code() == KafkaError.MSG_SIZE_TOO_LARGE:
+            too_large = MessageTooLarge(error, clear_size, sealed_size)
+            too_large.__cause__ = error
+            explained.set_exception(too_large)
+        else:
+            explained.set_exception(error)
+
+    report.add_done_callback(tell)
+    return explained

@@ -1,0 +1,190 @@
+"""What becomes of a refused message: decided here, for every client; each does it in its own way. No I/O.
+
+A refused message can be rejected (the broker then dead-letters it, or drops it where the queue has no dead-letter exchange: AMQP cannot
+tell which), copied to a quarantine and then acknowledged, acknowledged, or left unsettled, so that it comes again when its channel closes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Final, NamedTuple
+
+from postseal.core import AuditEvent, ConfigError, Policy, Refused, Sealer, Verdict
+from postseal.rabbitmq._message import check_policy, destination_of, place_of, speaks_of_rabbitmq
+
+__all__ = ["Place", "Places", "Settle", "Turned", "pause_after"]
+
+_log: Final = logging.getLogger("postseal.rabbitmq")
+
+_MAX_PLACES: Final = 4096
+"""Pairs of exchange and routing key that are kept: replies have a routing key each."""
+_FIRST_PAUSE: Final = 0.25
+"""Seconds after the first failure; each further one doubles them."""
+_LONGEST_PAUSE: Final = 10.0
+"""Seconds after which it is tried again at the latest, however long it fails."""
+
+
+def pause_after(failures: int) -> float:
+    """Return the seconds to wait after that many failures in a row, 1 or more."""
+    doublings: int = min(failures - 1, 30)
+    return min(_FIRST_PAUSE * (1 << doublings), _LONGEST_PAUSE)
+
+
+class Settle(Enum):
+    """What to do with a refused message."""
+
+    RAISE = "left to its consumer, which is told"
+    LEAVE = "left unsettled"
+    REJECT = "rejected, for the dead-letter exchange"
+    QUARANTINE = "copied to the quarantine"
+    DISCARD = "acknowledged"
+    DROP = "dropped: it was acknowledged before it came"
+
+
+class Turned(NamedTuple):
+    """A message that is not handed on, and what becomes of it."""
+
+    error: Exception
+    """`Refused`; `ConfigError` where no policy speaks of it; or what went wrong that no verdict fits."""
+    settle: Settle
+    quarantine: tuple[str, str] = ("", "")
+    """Exchange and routing key of the quarantine, where it goes there."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """Why, in one word."""
+        return self.error.verdict if isinstance(self.error, Refused) else Verdict.WRONG_DESTINATION
+
+    def tell(self, destination: str) -> None:
+        """Log what became of it."""
+        _log.warning("refused at %s: %s", destination, self.settle.value)
+
+
+class Place(NamedTuple):
+    """What the policy says of one pair of exchange and routing key, looked up once."""
+
+    destination: str
+    policy: Policy
+
+    def turn(self, refused: Refused, *, auto_ack: bool) -> Turned:
+        """Say what becomes of a message *refused* here.
+
+        Args:
+            refused: Why.
+            auto_ack: Whether the broker held it as acknowledged when it sent it, so that it has nothing left to settle.
+        """
+        return _turn(refused, self.policy, self.destination, auto_ack=auto_ack)
+
+
+class Places(dict[tuple[str, str], Place]):
+    """Pairs of exchange and routing key that were met.
+
+    Args:
+        sealer: Knows their policies.
+
+    Raises:
+        ConfigError: A policy says what RabbitMQ cannot do.
+    """
+
+    def __init__(self, sealer: Sealer) -> None:
+        super().__init__()
+        self._sealer = sealer
+        ours = [policy for policy in sealer.policies if speaks_of_rabbitmq(policy)]
+        for policy in ours:
+            check_policy(policy)
+        ways = {(policy.on_refused, policy.quarantine, policy.mode == "observe") for policy in ours}
+        self._for_all = ours[0] if len(ways) == 1 else None
+
+    def __missing__(self, pair: tuple[str, str]) -> Place:
+        """Look *pair* up and keep it.
+
+        Raises:
+            ConfigError: It is no destination, or no policy speaks of it.
+        """
+        destination = destination_of(*pair)
+        place = Place(destination, self._sealer.policy_for(destination))
+        if len(self) >= _MAX_PLACES:
+            self.clear()
+        self[pair] = place
+        return place
+
+    def turn(
+        self,
+        error: Exception,
+        exchange: str,
+        routing_key: str,
+        coordinates: Mapping[str, str | int],
+        *,
+        auto_ack: bool,
+    ) -> Turned:
+        """Say what becomes of a message that could not be opened, and log it.
+
+        Args:
+            error: What opening it raised, but for `KeyUnavailable`.
+            exchange: To which it was published.
+            routing_key: Likewise.
+            coordinates: Where the broker has it, for the audit event.
+            auto_ack: As in `Place.turn`.
+        """
+        if isinstance(error, Refused):
+            turned = self[exchange, routing_key].turn(error, auto_ack=auto_ack)
+        elif isinstance(error, ConfigError):
+            turned = self.turn_stray(error, exchange, routing_key, coordinates, auto_ack=auto_ack)
+        else:
+            # A fault of a key provider, or of ours. Its text may quote anything, so only its kind is logged.
+            _log.error("a message of %s could not be opened: %s", exchange, type(error).__name__)
+            turned = Turned(error, Settle.RAISE)
+        turned.tell(getattr(error, "destination", ""))
+        return turned
+
+    def turn_stray(
+        self,
+        error: ConfigError,
+        exchange: object,
+        routing_key: object,
+        coordinates: Mapping[str, str | int],
+        *,
+        auto_ack: bool,
+    ) -> Turned:
+        """Say what becomes of a message of which no policy speaks.
+
+        Whoever may publish to the default exchange can put such a message into any queue. So it is treated as all policies want refused
+        messages to be, where they agree to dead-letter or to quarantine them; else who consumes is told.
+        """
+        policy = self._for_all
+        if policy is None or policy.on_refused not in ("dead-letter", "quarantine"):
+            return Turned(error, Settle.RAISE)
+        destination = f"rabbitmq:{exchange}/{routing_key}".encode("unicode_escape").decode()
+        refused = Refused(Verdict.WRONG_DESTINATION, str(error), destination=destination)
+        self._sealer.auditor.tell(
+            AuditEvent(
+                time=datetime.now(UTC),
+                verdict=refused.verdict,
+                detail="no policy speaks of where it was published to",
+                destination=destination,
+                policy="",
+                # What is no UTF-8 comes as bytes.
+                coordinates={k: v if isinstance(v, (str, int)) else repr(v) for k, v in coordinates.items()},
+            )
+        )
+        return _turn(refused, policy, destination, auto_ack=auto_ack)
+
+
+def _turn(refused: Refused, policy: Policy, destination: str, *, auto_ack: bool) -> Turned:
+    if policy.on_refused == "raise":
+        return Turned(refused, Settle.RAISE)
+    if policy.mode == "observe":  # who only observes wants nothing done to the queue
+        return Turned(refused, Settle.DROP if auto_ack else Settle.LEAVE)
+    quarantine = policy.quarantine
+    if quarantine == destination:  # what is refused in the quarantine stays there
+        return Turned(refused, Settle.DROP if auto_ack else Settle.LEAVE)
+    if policy.on_refused == "quarantine" or (
+        auto_ack and policy.on_refused == "dead-letter" and (quarantine or "").startswith("rabbitmq:")
+    ):
+        return Turned(refused, Settle.QUARANTINE, place_of(quarantine or ""))
+    if auto_ack:
+        return Turned(refused, Settle.DROP)
+    return Turned(refused, Settle.REJECT if policy.on_refused == "dead-letter" else Settle.DISCARD)

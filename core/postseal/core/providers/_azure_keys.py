@@ -1,0 +1,136 @@
+"""What a vault says of keys: the version that wraps, and what it unwrapped. Nothing of it is believed unseen.
+
+Source: Azure Key Vault REST API: KeyBundle, KeyOperationResult; RFC 7517 and 7518 for the key itself.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from postseal.core import crypto
+from postseal.core.crypto import DATA_KEY_SIZE
+from postseal.core.errors import KeyBroken, KeyRefused, KeyUnavailable, NotMine
+
+__all__ = [
+    "A256KW",
+    "NAMES",
+    "RSA_OAEP_256",
+    "SIZES",
+    "WrappingKey",
+    "data_key_of",
+    "encode",
+    "wrapped_of",
+    "wrapping_key_of",
+]
+
+RSA_OAEP_256: Final = -41
+A256KW: Final = -5
+NAMES: Final = {RSA_OAEP_256: "RSA-OAEP-256", A256KW: "A256KW"}
+# An RSA modulus of 2048, 3072 or 4096 bits; RFC 3394 adds 8 bytes to what it wraps.
+SIZES: Final = {RSA_OAEP_256: (256, 384, 512), A256KW: (DATA_KEY_SIZE + 8,)}
+_VERSION: Final = re.compile(r"[0-9a-f]{32}")
+
+
+class WrappingKey(NamedTuple):
+    """The newest version of a key, as it was fetched."""
+
+    version: str
+    algorithm: int
+    encrypt: Callable[[bytes], bytes] | None
+    """Wraps here, with the public part; None where the vault has to."""
+    not_before: float
+    expires: float
+    """Seconds since the epoch."""
+
+
+def wrapping_key_of(answer: dict[str, Any], name: str, where: str) -> WrappingKey:
+    """Return the version that wraps, of the answer to Get Key for *name*.
+
+    Raises:
+        KeyUnavailable: The answer is none.
+        KeyRefused: It is of another key, or of one that may not or cannot wrap.
+    """
+    key, attributes = answer.get("key"), answer.get("attributes") or {}
+    if not isinstance(key, dict) or not isinstance(attributes, dict):
+        raise KeyUnavailable(f"{where}: an answer without a key")
+    head, _, version = str(key.get("kid", "")).rpartition("/")
+    if _VERSION.fullmatch(version) is None or not head.lower().endswith(f"/keys/{name}".lower()):
+        raise KeyRefused(f"{where}: an answer for another key, or for none")
+    # The vault says so where it wraps; here, nobody else would.
+    if attributes.get("enabled") is False:
+        raise KeyRefused(f"{where}: version {version} is disabled")
+    operations = key.get("key_ops")
+    if isinstance(operations, list) and operations and "wrapKey" not in operations:
+        raise KeyRefused(f"{where}: the key is not for wrapKey")
+    kind = str(key.get("kty", "none"))
+    times = _seconds(attributes.get("nbf"), 0.0), _seconds(attributes.get("exp"), float("inf"))
+    if kind.startswith("oct"):
+        return WrappingKey(version, A256KW, None, *times)
+    if not kind.startswith("RSA"):
+        raise KeyRefused(f"{where}: a key of kind {kind[:16]}, where RSA or oct-HSM is needed")
+    try:
+        encrypt = crypto.rsa_oaep_sha256(decode(key.get("n", "")), decode(key.get("e", "")))
+    except ValueError as error:
+        raise KeyRefused(f"{where}: {error}") from None
+    return WrappingKey(version, RSA_OAEP_256, encrypt, *times)
+
+
+def wrapped_of(answer: dict[str, Any], algorithm: int, name: str, version: str) -> bytes:
+    """Return what Wrap Key answered, seen to be of the key that was asked and of the right size.
+
+    Raises:
+        KeyRefused: It is not: what it is nobody might unwrap.
+    """
+    wrapped = decode(answer.get("value", ""))
+    if not _is_of(answer, name, version) or len(wrapped) not in SIZES[algorithm]:
+        raise KeyRefused(
+            f"Azure Key Vault wrapKey on {name}: an answer of another key, or of {len(wrapped)} bytes"
+        )
+    return wrapped
+
+
+def data_key_of(answer: dict[str, Any], name: str, version: str) -> bytes:
+    """Return the data key that Unwrap Key answered, likewise.
+
+    Raises:
+        KeyUnavailable: It is half an answer, which says nothing about the message.
+        NotMine: The answer is of another key.
+        KeyBroken: It is no data key.
+    """
+    if not answer.get("kid") or not isinstance(answer.get("value"), str):
+        raise KeyUnavailable(f"Azure Key Vault unwrapKey on {name}: half an answer")
+    data_key, named = decode(answer.pop("value", "")), _is_of(answer, name, version)
+    size = len(data_key)
+    if named and size == DATA_KEY_SIZE:
+        return data_key
+    del data_key
+    if not named:
+        raise NotMine(f"the wrapped key was unwrapped by another key than {name}/{version}")
+    # Whoever has the public key can wrap what is no data key.
+    raise KeyBroken(f"a wrapped key of {size} bytes, where a data key has {DATA_KEY_SIZE}")
+
+
+def _is_of(answer: dict[str, Any], name: str, version: str) -> bool:
+    return str(answer.get("kid", "")).lower().endswith(f"/keys/{name}/{version}".lower())
+
+
+def encode(value: bytes) -> str:
+    """Return *value* in base64url, without padding."""
+    return base64.urlsafe_b64encode(value).decode().rstrip("=")
+
+
+def decode(value: object) -> bytes:
+    """Undo base64url, with or without padding; what is none is empty."""
+    text = str(value).rstrip("=")
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def _seconds(value: object, otherwise: float) -> float:
+    return float(value) if isinstance(value, (int, float)) else otherwise
