@@ -1,6 +1,6 @@
 """The private parts of azure-servicebus that are needed, all in one place, and the check that they are still what they were.
 
-Source: azure-servicebus 7.14.0 to 7.15.0, `_common/message.py`, `_transport/_pyamqp_transport.py`, `_pyamqp/_encode.py`, `_decode.py`.
+Source: azure-servicebus 7.14.0 and 7.15.0, `_common/message.py`, `_transport/_pyamqp_transport.py`, `_pyamqp/_encode.py`, `_decode.py`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = [
     "speaks_pyamqp",
 ]
 
-KNOWN: Final = "7.14.0 to 7.15.0"
+KNOWN: Final = "7.14.0 and 7.15.0"
 
 
 def changed(what: str) -> ConfigError:
