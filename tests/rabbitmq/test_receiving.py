@@ -205,12 +205,12 @@ def test_a_message_that_cc_puts_into_another_queue_lies_there_and_not_where_it_w
         channel.basic_publish("", line.queue(orders), raw.body, pika.BasicProperties(headers={"BCC": names}))
     with line.connect(sealer) as connection:
         channel = connection.channel()
+        came = []
+        channel.basic_consume(line.queue(orders), lambda *message: came.append(message[3]))
+        until(connection, lambda: bool(came))  # from now on, its like is opened at hand
         assert channel.basic_get(line.queue(audit))[2] == ORDER
         with pytest.raises(Refused) as refused:
             channel.basic_get(line.queue(refunds))
-        came = []
-        channel.basic_consume(line.queue(orders), lambda *message: came.append(message[3]))
-        until(connection, lambda: bool(came))
     assert refused.value.verdict is Verdict.DOWNGRADE  # another policy's
     assert world.verdicts() == [Verdict.DOWNGRADE]
 

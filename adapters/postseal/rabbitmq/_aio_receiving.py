@@ -127,7 +127,7 @@ class Consumer:
             self._waiting
             or self._off
             or message.header.properties.content_encoding is not None
-            or (place := self._places.get((frame.exchange, frame.routing_key))) is None
+            or (place := self._places.get(lies_at(frame.exchange, frame.routing_key, self._queue))) is None
         ):
             return None
         return place.open(message.body)

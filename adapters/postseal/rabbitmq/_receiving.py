@@ -91,7 +91,7 @@ class Consumer:
             not self._waiting
             and not self._off
             and properties.content_encoding is None
-            and (place := self._places.get((exchange, routing_key))) is not None
+            and (place := self._places.get(lies_at(exchange, routing_key, self._queue))) is not None
             and (opened := place.open(body)) is not None
         ):
             properties.content_type = opened.content_type
