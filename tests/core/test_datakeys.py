@@ -71,6 +71,18 @@ def test_a_data_key_seals_exactly_its_number_of_messages(provider, clock):
     assert provider.calls == 80
 
 
+def test_a_thread_that_holds_the_last_permit_seals_with_its_key_though_another_was_made(provider, clock):
+    """The caps are exact: no message of a data key goes unused because its successor came in between."""
+    keys = sealing(provider, clock, max_messages=3)
+    first, same = keys.take(1), keys.take(1)
+    assert same is first
+    assert first.permits == [None]
+    held = first.permits.pop()  # where a thread is between its permit and its look at the clock
+    assert keys.take(1) is not first
+    assert clock() < first.expires
+    first.permits.append(held)
+
+
 def test_a_data_key_seals_exactly_its_number_of_bytes(provider, clock):
     keys = sealing(provider, clock, max_bytes=1000)
     used = Counter(flat(in_threads(*[lambda: take_many(keys, 500, size=10)] * 16)))

@@ -452,7 +452,7 @@ class SealingKeys:
             raise
         with self._lock:
             if era == self._era:
-                self._forget()
+                # The one before is not ended by this: a thread that took the last of its permits seals with it, else it would go unused.
                 self.key = key
                 self._messages_left = self._limits.max_messages - 1
                 self._bytes_left = self._limits.max_bytes - max(size, self.small)
