@@ -66,7 +66,7 @@ class Receiving(ABC):
         Note what is handed on in *bodies*, and settle it unless told otherwise; note what is raised as refused in *refused*.
         """
 
-    def until(self, done: Callable[[], bool], seconds: float = 30.0) -> None:
+    def until(self, done: Callable[[], bool], seconds: float = 90.0) -> None:
         """Go on until *done*. The time only ends a test that would fail anyway."""
         end = time.monotonic() + seconds
         while not done():

@@ -23,7 +23,7 @@ def on_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Non
 
     @functools.wraps(test)
     def run(*arguments: Any, **fixtures: Any) -> None:
-        asyncio.run(asyncio.wait_for(test(*arguments, **fixtures), 45))
+        asyncio.run(asyncio.wait_for(test(*arguments, **fixtures), 110))
 
     return run
 
