@@ -175,6 +175,7 @@ def test_messages_outlive_a_killed_broker_of_either_release(fresh, release):
         send(broker.url, orders, b"before")
         killed = broker.pid
 
+        broker.flush()
         broker.kill()
         assert processes(killed) == []
         assert not broker.is_up()

@@ -188,6 +188,7 @@ async def test_nothing_is_in_clear_and_nothing_lost_when_the_broker_is_killed(co
             await channel.default_exchange.publish(message, name)
             assert (await taken.get()).body == BODY
 
+            await asyncio.to_thread(broker.flush)
             await asyncio.to_thread(broker.kill)
             await asyncio.to_thread(broker.start)
             if connect is aio_pika.connect:

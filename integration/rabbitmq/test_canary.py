@@ -109,6 +109,7 @@ def test_what_a_killed_broker_leaves_is_sealed_and_opens_when_it_is_back(own_rab
     channel.confirm_delivery()
     for number in range(20):
         channel.basic_publish("", queue, canary + b" %d" % number, pika.BasicProperties(delivery_mode=2))
+    own_rabbitmq.flush()
     own_rabbitmq.kill()
     with pytest.raises(pika.exceptions.AMQPError):
         channel.basic_get(queue)

@@ -129,6 +129,10 @@ class RabbitMq(Server):
             raise ServerFailed(f"rabbitmqctl {arguments[0]} failed:\n{done.stdout}{done.stderr}")
         return done.stdout
 
+    def flush(self) -> None:
+        """Have it write down which queues it has: it does so some time after it declared them, and a power cut may come before."""
+        self.control("eval", "mnesia:sync_log().")
+
     def _listens(self) -> tuple[str, int]:
         if not self.given:
             return LOOPBACK, self._port
