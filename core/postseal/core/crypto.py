@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
+    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 __all__ = [
     "COMMITMENT_SIZE",
@@ -32,6 +33,7 @@ __all__ = [
     "derive",
     "encrypt_once",
     "equal",
+    "fingerprint",
     "hmac_context",
     "random_bytes",
     "rsa_oaep_sha256",
@@ -110,6 +112,13 @@ def sha256(data: bytes) -> bytes:
     digest = Hash(SHA256())
     digest.update(data)
     return digest.finalize()
+
+
+def fingerprint(public_key: PublicKeyTypes) -> bytes:
+    """Return what tells public keys apart: SHA-256 of the DER SubjectPublicKeyInfo. Source: RFC 5280 4.1.2.7; RFC 7469 2.4."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat  # noqa: PLC0415 - keys are made rarely
+
+    return sha256(public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
 
 
 def ecdsa_sha256() -> ECDSA:

@@ -115,6 +115,8 @@ class Incoming:
         """What opens messages like one that was opened before, by the end of its last wrapped key."""
         self._plain: dict[bytes, ShortWay] = {}
         """Those of `learnt` that look at nothing beside the body."""
+        if ring is not None:
+            ring.watch(self)
 
     def examine(self, data: bytes, beside: Beside | None) -> Examined:
         """Do steps 1 to 7: all that can be done without a key service.
@@ -205,7 +207,7 @@ class Incoming:
 
     def _keys(self) -> OpeningKeys:
         if self.keys is None:
-            raise ConfigError(f"policy {self.policy.name!r} has no keys to open with")
+            raise ConfigError(f"policy {self.policy.name!r} has no keys to open with here: it only verifies")
         return self.keys
 
     def verified(self, examined: Examined) -> Verified:
@@ -261,6 +263,9 @@ class Incoming:
         else:
             self._plain[hint] = way
 
+        if self._ring is not None and examined.signer is not None and not self._ring.holds(examined.signer):
+            self.forget()  # the ring changed meanwhile, and may have looked before this was learnt
+
     def quick(self, data: bytes) -> Opened | None:
         """Open *data*, with nothing beside it, if it is like one that was opened before and binds nothing; else None, refused or not."""
         if type(data) is not bytes or (short := self._plain.get(data[self.hint])) is None:
@@ -276,6 +281,11 @@ class Incoming:
         if len(self._shapes) >= _MAX_SIZES:
             self._shapes.clear()
         return self._shapes.setdefault(sizes, Shapes(skeleton, outer, recipients))
+
+    def ring_changed(self) -> None:
+        """Forget what was verified with the keys that the ring had."""
+        self.hint = hint_of(_signature_size(self.policy, self._ring))
+        self.forget()
 
     def forget(self) -> None:
         """Drop what was learnt."""

@@ -19,6 +19,7 @@ __all__ = [
     "KeyUnavailable",
     "NewDataKey",
     "NotMine",
+    "PublicKeys",
     "Recipient",
 ]
 
@@ -45,6 +46,19 @@ class NewDataKey(NamedTuple):
 
     def __reduce__(self) -> str:
         raise TypeError("a key is not for pickling")
+
+
+@runtime_checkable
+class PublicKeys(Protocol):
+    """What wraps for, or signs with, key pairs whose public halves are known here. Providers and signing keys that have none leave it out.
+
+    An identity is two key pairs, one to open and one to sign: a sealer is not made where one key is on both sides.
+    """
+
+    @property
+    def public_key_fingerprints(self) -> frozenset[bytes]:
+        """SHA-256 of each public key as DER SubjectPublicKeyInfo: `crypto.fingerprint`."""
+        ...
 
 
 @runtime_checkable

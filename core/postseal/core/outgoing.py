@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple, NoReturn
 
 from postseal.core.context import EMPTY, byte_head, byte_string
 from postseal.core.crypto import NONCE_SIZE, HmacContext, RandomBytes
 from postseal.core.datakeys import SealingKey, SealingKeys, Write
 from postseal.core.errors import ConfigError, nearest
+from postseal.core.forking import ForkSafeLock
 from postseal.core.policy import Policy
 from postseal.core.signing import HmacKey, KeyRing, Sign
 from postseal.core.wire import (
@@ -19,7 +20,6 @@ from postseal.core.wire import (
     TIME_MIN,
     Algorithm,
     Header,
-    Protection,
     Template,
     encode_outer,
     encode_recipients,
@@ -56,6 +56,19 @@ class _Heads(dict[int, bytes]):
         if len(self) < _MAX_SIZES:
             self[size] = made
         return made
+
+
+class _Signing(NamedTuple):
+    """What signs now: made once for each key."""
+
+    algorithm: Algorithm
+    key_id: bytes
+    sign_raw: Sign
+    sign: Sign
+    sign_unbound: Sign
+    begin_mac: Callable[[], HmacContext] | None
+    head: bytes
+    """What stands before the payload."""
 
 
 class Outgoing:
@@ -102,28 +115,46 @@ class Outgoing:
         self._monotonic = monotonic
         self._small = 0 if keys is None else min(keys.small, MAX_BODY)
         self._random = random
-        self._algorithm = Algorithm.A256GCM
-        self._key_id: bytes | None = None
-        self._signed_head = self._signature_head = b""
         self._middles = _Heads(before=b"\xa0")
         self._payload_heads = _Heads()
-        self._begin_mac: Callable[[], HmacContext] | None = None
-        self._sign: Sign = _signs_not
-        self._sign_raw: Sign = _signs_not
-        self._sign_unbound: Sign = _signs_not
-        if ring is not None and not self.passes:
-            key = ring.signing_key(sender)
-            self._algorithm = key.algorithm
-            self._key_id = key.id.encode()
-            outer = encode_outer(key.algorithm, self._key_id)
-            prefix = to_be_signed_head(key.algorithm, outer)
-            self._sign_raw = key.signer(sender, destination)
-            self._sign = key.signer(sender, destination, prefix)
-            self._sign_unbound = key.signer(sender, destination, prefix + UNBOUND)
-            if isinstance(key, HmacKey):
-                self._begin_mac = key.begun(sender, destination, prefix + UNBOUND).copy
-            self._signed_head = signed_head(key.algorithm, outer)
-            self._signature_head = byte_head(key.algorithm.signature_size)
+        self._ring = None if self.passes else ring
+        self._lock = ForkSafeLock()
+        self._signing: _Signing | None = None
+        if self._ring is not None:
+            self._ring.watch(self)
+            with self._lock:
+                self._signing = self._signs(self._ring)
+
+    def _signs(self, ring: KeyRing) -> _Signing:
+        sender, destination = self._sender, self._destination
+        key = ring.signing_key(sender)
+        key_id = key.id.encode()
+        outer = encode_outer(key.algorithm, key_id)
+        prefix = to_be_signed_head(key.algorithm, outer)
+        return _Signing(
+            algorithm=key.algorithm,
+            key_id=key_id,
+            sign_raw=key.signer(sender, destination),
+            sign=key.signer(sender, destination, prefix),
+            sign_unbound=key.signer(sender, destination, prefix + UNBOUND),
+            begin_mac=(
+                key.begun(sender, destination, prefix + UNBOUND).copy if isinstance(key, HmacKey) else None
+            ),
+            head=signed_head(key.algorithm, outer),
+        )
+
+    def ring_changed(self) -> None:
+        """Sign with what the ring has now; where it has nothing to sign with, say so for each message. The data key stays."""
+        if self._ring is None:
+            return
+        with self._lock:  # so that of two changes the later one stays
+            try:
+                self._signing = self._signs(self._ring)
+            except ConfigError as error:
+                self._signing = _no_signing(str(error))
+        if self.keys is not None and (key := self.keys.key) is not None:
+            key.writers.clear()
+            key.expiring_writers.clear()
 
     def quick(self, body: bytes, content_type: str | None = None) -> bytes | None:
         """Seal *body*, with nothing beside it, if a data key is at hand and nothing else has to be looked at; else None."""
@@ -153,8 +184,14 @@ class Outgoing:
         within = slice(template.begin, end)
         expiring, permits, small = expires is not None, key.permits, self._small
         random, clock, monotonic, encrypt = self._random, self._clock, self._monotonic, key.key.encrypt
-        sign, sign_unbound, begin_mac = self._sign, self._sign_unbound, self._begin_mac
-        before, behind = self._signed_head, self._signature_head
+        signing = self._signing
+        before = behind = b""
+        sign: Sign = _signs_not
+        sign_unbound: Sign = _signs_not
+        begin_mac: Callable[[], HmacContext] | None = None
+        if signing is not None:
+            sign, sign_unbound, begin_mac = signing.sign, signing.sign_unbound, signing.begin_mac
+            before, behind = signing.head, byte_head(signing.algorithm.signature_size)
         middles, payload_heads, join = self._middles, self._payload_heads, b"".join
         constant = len(ENCRYPT_HEAD) + end - template.begin + len(tail)
         second = (0, b"")
@@ -205,6 +242,10 @@ class Outgoing:
         if len(writers) >= _MAX_WRITERS:
             writers.clear()
         writers[content_type] = write
+        if (
+            self._signing is not signing
+        ):  # the ring changed meanwhile, and may have looked before this was there
+            writers.pop(content_type, None)
         return write
 
     def sign(self, body: bytes, external: bytes, content_type: str | None, expires: int | None) -> bytes:
@@ -216,6 +257,9 @@ class Outgoing:
             content_type: The media type of *body*.
             expires: Seconds since the epoch.
         """
+        signing = self._signing
+        if signing is None:
+            raise ConfigError(f"policy {self.policy.name!r} signs nothing, and has no data keys here")
         now = self._clock()
         message_id = self._random(_NOISE)[NONCE_SIZE:]
         protected = self._header(
@@ -224,11 +268,13 @@ class Outgoing:
             seconds=_seconds(now),
             millis=now % _SECOND // _MILLISECOND,
             message_id=message_id,
-            key_id=self._key_id,
+            key_id=signing.key_id,
+            algorithm=signing.algorithm,
         ).encode()
         payload = byte_head(len(body)) + body
-        signature = self._sign_raw(to_be_signed_head(self._algorithm, protected) + external + payload)
-        return b"".join((signed_head(self._algorithm, protected), payload, self._signature_head, signature))
+        signature = signing.sign_raw(to_be_signed_head(signing.algorithm, protected) + external + payload)
+        behind = byte_head(signing.algorithm.signature_size)
+        return b"".join((signed_head(signing.algorithm, protected), payload, behind, signature))
 
     def _header(
         self,
@@ -241,12 +287,12 @@ class Outgoing:
         nonce: bytes | None = None,
         commitment: bytes | None = None,
         key_id: bytes | None = None,
+        algorithm: Algorithm = Algorithm.A256GCM,
     ) -> Header:
         if content_type is not None and not 1 <= _utf8_size(content_type) <= 255:  # noqa: PLR2004 - SPEC.md 9
             raise ConfigError(f"a content type has 1 to 255 bytes of UTF-8: {content_type[:80]!r}")
-        encrypts = self.policy.code is not Protection.INTEGRITY
         return Header(
-            algorithm=Algorithm.A256GCM if encrypts else self._algorithm,
+            algorithm=algorithm,
             sender=self._sender,
             destination=self._destination,
             seconds=seconds,
@@ -280,6 +326,15 @@ def _seconds(now: int) -> int:
 
 def _signs_not(message: bytes) -> bytes:
     raise AssertionError(len(message))
+
+
+def _no_signing(why: str) -> _Signing:
+    """Make what stands for the signing key where the ring no longer has one."""
+
+    def refuse(message: bytes) -> NoReturn:
+        raise ConfigError(f"{why}; a message of {len(message)} bytes was not sent")
+
+    return _Signing(Algorithm.EDDSA, b"-", refuse, refuse, refuse, None, b"-")
 
 
 def _utf8_size(value: str) -> int:

@@ -24,13 +24,13 @@ from postseal.core.errors import (
 )
 from postseal.core.forking import ForkSafeLock
 from postseal.core.incoming import Beside, Examined, Incoming
-from postseal.core.keys import KeyContext, KeyProvider
+from postseal.core.keys import KeyContext, KeyProvider, PublicKeys
 from postseal.core.opened import Opened, Verified
 from postseal.core.outgoing import LEAST_START, UNBOUND, Outgoing
 from postseal.core.policy import Policies, Policy
 from postseal.core.providers.combined import CombinedKeys
 from postseal.core.signing import KeyRing, deduplication_key
-from postseal.core.wire import MAX_BODY, TIME_MAX, TIME_MIN, Envelope, decode, looks_sealed
+from postseal.core.wire import MAX_BODY, TIME_MAX, TIME_MIN, Envelope, Protection, decode, looks_sealed
 
 __all__ = ["SealAtHand", "Sealer"]
 
@@ -65,6 +65,8 @@ class Sealer:
         signers: Key rings by the names that policies use.
         deduplication_secret: At least 32 random bytes that all producers share and never change with other keys: keeps content-based
             deduplication working on brokers that have it (SQS FIFO).
+        verify_only: For gateways: `verify` works, with no *keys* given whatever the policies name, and neither sealing nor opening does. It
+            takes no private keys.
         on_audit: Called with each `AuditEvent`.
         clock: Nanoseconds since the epoch.
         monotonic: Seconds; runs the caches.
@@ -82,6 +84,7 @@ class Sealer:
         keys: Mapping[str, KeyProvider] | None = None,
         signers: Mapping[str, KeyRing] | None = None,
         deduplication_secret: bytes | None = None,
+        verify_only: bool = False,
         on_audit: Callable[[AuditEvent], None] | None = None,
         clock: Callable[[], int] = time.time_ns,
         monotonic: Callable[[], float] = time.monotonic,
@@ -103,12 +106,16 @@ class Sealer:
         self._providers: dict[str, KeyProvider] = {}
         self._rings: dict[str, KeyRing] = {}
         self._opening: dict[str, OpeningKeys] = {}
+        self._verify_only = verify_only
+        if verify_only and keys:
+            raise ConfigError("a sealer that only verifies takes no keys: it is not to open anything")
         for policy in self._policies:
-            self._resolve(policy, keys or {}, signers or {})
+            self._resolve_signer(policy, signers or {})
+            if not verify_only:
+                self._resolve_keys(policy, keys or {})
+        self._check_identities()
 
-    def _resolve(
-        self, policy: Policy, keys: Mapping[str, KeyProvider], signers: Mapping[str, KeyRing]
-    ) -> None:
+    def _resolve_keys(self, policy: Policy, keys: Mapping[str, KeyProvider]) -> None:
         what = f"policy {policy.name!r}: keys"
         providers = [_named(name, keys, what) for name in policy.keys]
         for name, provider in zip(policy.keys, providers, strict=True):
@@ -122,12 +129,29 @@ class Sealer:
             self._opening[policy.name] = OpeningKeys(
                 provider, policy.name, policy.opening, clock=self._monotonic
             )
-        if policy.sign is not None:
-            ring = self._rings[policy.name] = _named(policy.sign, signers, f"policy {policy.name!r}: sign")
-            if not isinstance(ring, KeyRing):
-                raise ConfigError(
-                    f"policy {policy.name!r}: sign names {policy.sign!r}, which is {type(ring).__name__} and no KeyRing"
-                )
+
+    def _resolve_signer(self, policy: Policy, signers: Mapping[str, KeyRing]) -> None:
+        if policy.sign is None:
+            return
+        ring = self._rings[policy.name] = _named(policy.sign, signers, f"policy {policy.name!r}: sign")
+        if not isinstance(ring, KeyRing):
+            raise ConfigError(
+                f"policy {policy.name!r}: sign names {policy.sign!r}, which is {type(ring).__name__} and no KeyRing"
+            )
+        if self._verify_only and ring.has_private:
+            raise ConfigError(
+                f"policy {policy.name!r}: {policy.sign!r} has a private key, which a sealer that only verifies must not "
+                "have: give it the public key alone"
+            )
+
+    def _check_identities(self) -> None:
+        """See that no key both opens and signs."""
+        opening = frozenset[bytes]().union(
+            *(p.public_key_fingerprints for p in self._providers.values() if isinstance(p, PublicKeys))
+        )
+        if opening:
+            for ring in self._rings.values():
+                ring.keep_apart(opening)
 
     # -- sealing ---------------------------------------------------------------------------------------------------
 
@@ -485,6 +509,8 @@ class Sealer:
     def _make_outgoing(self, destination: str) -> Outgoing:
         check_destination(destination)
         policy = self._policies.find(destination)
+        if self._verify_only:
+            raise ConfigError("this sealer was made with verify_only=True: it seals nothing")
         with self._lock:
             if (way := self._outgoing.get(destination)) is not None:
                 return way
@@ -546,7 +572,7 @@ class Sealer:
                     self.auditor.tell(self._event(Verdict.CLEAR, detail, way, data, coordinates))
                 return Opened.in_clear(data)
         examined = way.examine(data, beside)
-        return way.clear(examined) if way.keys is None else examined
+        return way.clear(examined) if policy.code is Protection.INTEGRITY else examined
 
     @staticmethod
     def _finish(way: Incoming, examined: Examined, key: OpenedKey) -> Opened:

@@ -16,10 +16,12 @@ from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias, get_args
+from weakref import WeakSet
 
 from postseal.core import crypto
 from postseal.core.context import check_name, head, text
 from postseal.core.errors import ConfigError, Refused, Verdict, nearest
+from postseal.core.forking import ForkSafeLock
 from postseal.core.wire import MAX_KEY_ID, Algorithm
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ __all__ = [
     "SigningKey",
     "State",
     "Verify",
+    "Watcher",
     "deduplication_key",
 ]
 
@@ -102,6 +105,11 @@ class SigningKey(Protocol):
         """Whether it has a private part."""
         ...
 
+    @property
+    def public_key_fingerprints(self) -> frozenset[bytes]:
+        """Of its public part, where it has one: `crypto.fingerprint`."""
+        ...
+
     def signer(self, sender: str, destination: str, prefix: bytes = b"") -> Sign:
         """Make the function that signs for *sender* to *destination* what begins with *prefix*."""
         ...
@@ -167,6 +175,7 @@ class HmacKey(_Key):
     algorithm = Algorithm.HMAC_256
     origin = Origin.GROUP
     can_sign = True
+    public_key_fingerprints: frozenset[bytes] = frozenset()
 
     def __init__(
         self,
@@ -266,6 +275,7 @@ class Ed25519Key(_AsymmetricKey):
         if not isinstance(public, ed25519.Ed25519PublicKey):
             raise ConfigError(f"key {key_id!r} is no Ed25519 key: {type(public).__name__}")
         self._public = public
+        self.public_key_fingerprints = frozenset({crypto.fingerprint(public)})
 
     @property
     def can_sign(self) -> bool:
@@ -317,6 +327,7 @@ class Es256Key(_AsymmetricKey):
         if not isinstance(public, ec.EllipticCurvePublicKey) or not isinstance(public.curve, ec.SECP256R1):
             raise ConfigError(f"key {key_id!r} is no P-256 key")
         self._public = public
+        self.public_key_fingerprints = frozenset({crypto.fingerprint(public)})
 
     @property
     def can_sign(self) -> bool:
@@ -351,8 +362,18 @@ class Es256Key(_AsymmetricKey):
         return verify
 
 
+class Watcher(Protocol):
+    """Something that keeps what it made of a ring's keys."""
+
+    def ring_changed(self) -> None:
+        """Forget it: the ring has other keys now."""
+
+
 class KeyRing:
     """The keys of one signer name: at most one of them signs here, all that are not revoked verify.
+
+    A ring that is in use changes by `replace`. To rotate a key without a message refused: give all consumers the new one as *pending*; then
+    make it *active* in the producers, and the old one *retired*; and when no message of the old one is left anywhere, take that away.
 
     Args:
         keys: The first that is active and has a private part signs. None at all makes a ring that only verifies.
@@ -361,26 +382,71 @@ class KeyRing:
         ConfigError: No keys, or two of one id.
     """
 
-    __slots__ = ("_clock", "_keys", "active")
+    __slots__ = ("__weakref__", "_clock", "_keys", "_lock", "_opening", "_watchers", "active")
 
     def __init__(self, keys: Iterable[SigningKey], *, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._lock = ForkSafeLock()
+        self._watchers: WeakSet[Watcher] = WeakSet()
+        self._opening: frozenset[bytes] = frozenset()
+        self._keys: Mapping[bytes, SigningKey] = MappingProxyType({})
+        self.active: SigningKey | None = None
+        self.replace(keys)
+
+    def replace(self, keys: Iterable[SigningKey]) -> None:
+        """Have *keys* from now on, and no others, in every sealer that has this ring. Messages that are under way go on with either.
+
+        Raises:
+            ConfigError: As for the class; or one of them is also a key to open with. Then nothing has changed.
+        """
         found: dict[bytes, SigningKey] = {}
         for key in keys:
             if found.setdefault(key.id.encode(), key) is not key:
                 raise ConfigError(f"two keys of one ring have the id {key.id!r}")
         if not found:
             raise ConfigError("a key ring needs a key")
-        self._keys: Mapping[bytes, SigningKey] = MappingProxyType(found)
-        self._clock = clock
-        self.active: SigningKey | None = next(
-            (k for k in found.values() if k.state == "active" and k.can_sign), None
-        )
+        with self._lock:
+            _check_apart(found.values(), self._opening)
+            # What signs from now on must verify already.
+            self._keys = MappingProxyType(found)
+            self.active = next((k for k in found.values() if k.state == "active" and k.can_sign), None)
+            watchers = tuple(self._watchers)
+        for watcher in watchers:
+            watcher.ring_changed()
+
+    def watch(self, watcher: Watcher) -> None:
+        """Have *watcher* told of each change, for as long as it lives."""
+        with self._lock:
+            self._watchers.add(watcher)
+
+    def keep_apart(self, opening: Iterable[bytes]) -> None:
+        """Refuse, now and later, keys that are also keys to open with.
+
+        Args:
+            opening: Fingerprints of public keys that are wrapped for.
+
+        Raises:
+            ConfigError: One of them is in the ring.
+        """
+        with self._lock:
+            opening = self._opening.union(opening)
+            _check_apart(self._keys.values(), opening)
+            self._opening = opening
+
+    def holds(self, key: SigningKey) -> bool:
+        """Tell whether that very key is in the ring still."""
+        return self._keys.get(key.id.encode()) is key
 
     def __iter__(self) -> Iterator[SigningKey]:
         return iter(self._keys.values())
 
     def __repr__(self) -> str:
         return f"<KeyRing {', '.join(key.id for key in self._keys.values())}>"
+
+    @property
+    def has_private(self) -> bool:
+        """Whether one of its keys has a private part. The secret of an HMAC is none: it is what verifies."""
+        return any(key.can_sign and key.origin is not Origin.GROUP for key in self)
 
     def signing_key(self, sender: str) -> SigningKey:
         """Return the key that signs for *sender*.
@@ -415,6 +481,14 @@ class KeyRing:
         if key.state == "revoked":
             return False
         return key.retired_until is None or self._clock() < key.retired_until.timestamp()
+
+
+def _check_apart(keys: Iterable[SigningKey], opening: frozenset[bytes]) -> None:
+    for key in keys:
+        if not opening.isdisjoint(key.public_key_fingerprints):
+            raise ConfigError(
+                f"key {key.id!r} signs, and is also a key to open with: an identity is two key pairs, one for each"
+            )
 
 
 def deduplication_key(secret: bytes, destination: str) -> crypto.HmacContext:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 
 from postseal.core.errors import ConfigError
-from postseal.core.keys import KeyContext, KeyProvider, NewDataKey, Recipient
+from postseal.core.keys import KeyContext, KeyProvider, NewDataKey, PublicKeys, Recipient
 from postseal.core.providers._attempts import first_that_opens
 
 __all__ = ["CombinedKeys"]
@@ -29,6 +29,13 @@ class CombinedKeys:
         self._providers = tuple(providers)
         if not self._providers:
             raise ConfigError("CombinedKeys needs at least one key provider")
+
+    @property
+    def public_key_fingerprints(self) -> frozenset[bytes]:
+        """Those of all."""
+        return frozenset[bytes]().union(
+            *(p.public_key_fingerprints for p in self._providers if isinstance(p, PublicKeys))
+        )
 
     def generate(self, context: KeyContext) -> NewDataKey:
         """Have the first make a data key, and all others wrap it."""
