@@ -20,16 +20,18 @@ from typing import Any
 import cbor2
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, x25519
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
 
 HMAC_256, EDDSA, ES256 = 5, -8, -7
 TAG_OF = {HMAC_256: 17, EDDSA: 18, ES256: 18}
 CONFIDENTIALITY, PRIVACY, INTEGRITY = 1, 2, 3
 LOCAL = -65538
+RSA_OAEP, ECDH_ES, X_WING = -41, -65540, -65541
 POSTSEAL = -65537
 
 
@@ -71,6 +73,7 @@ class Opening:
     ordering_key: bytes | None = None
     ring: tuple[VerifyingKey, ...] = ()
     wrapping_keys: dict[str, bytes] = field(default_factory=dict)
+    opening_keys: tuple[bytes, ...] = ()  # PKCS #8, DER
 
 
 @dataclass(frozen=True)
@@ -433,12 +436,85 @@ def _times(inner: Inner, opening: Opening) -> None:
 
 def _unwrap(inner: Inner, opening: Opening) -> bytes:
     context = cbor2.dumps(["postseal v1 local", inner.policy, inner.destination])
+    ours = {key_id.encode(): key for key_id, key in opening.wrapping_keys.items()}
+    private = {(key.algorithm, key.kid): key for key in map(PrivateKey, opening.opening_keys)}
     for algorithm, kid, wrapped in inner.recipients:
-        ours = {key_id.encode(): key for key_id, key in opening.wrapping_keys.items()}
-        if algorithm != LOCAL or kid not in ours:
-            continue
         try:
-            return AESGCM(ours[kid]).decrypt(wrapped[:12], wrapped[12:], context)
-        except (InvalidTag, ValueError):
+            if algorithm == LOCAL and kid in ours:
+                return AESGCM(ours[kid]).decrypt(wrapped[:12], wrapped[12:], context)
+            if (algorithm, kid) in private:
+                return private[algorithm, kid].unwrap(wrapped, inner.policy, inner.destination)
+        except (InvalidTag, InvalidUnwrap, ValueError):
             raise RefusedError("forged", 8, "wrapped key") from None
     raise RefusedError("unknown-key", 8)
+
+
+# --- 6.3 Wrapping algorithms: public keys
+
+
+class PrivateKey:
+    """A private key, in DER of PKCS #8."""
+
+    def __init__(self, der: bytes) -> None:
+        form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        if der[5:20] == X_WING_OID:
+            self.algorithm, self.key = X_WING, XWing(der[22:])
+            spki = bytes.fromhex("308204d4") + X_WING_OID + bytes.fromhex("038204c100") + self.key.public
+        else:
+            self.key = serialization.load_der_private_key(der, None)
+            self.algorithm = RSA_OAEP if isinstance(self.key, rsa.RSAPrivateKey) else ECDH_ES
+            spki = self.key.public_key().public_bytes(*form)
+        self.kid = hashlib.sha256(spki).digest()[:8]
+
+    def unwrap(self, wrapped: bytes, policy: str, destination: str) -> bytes:
+        """Return the data key; ValueError or InvalidUnwrap where there is none."""
+        context = cbor2.dumps(["postseal v1 context", policy, destination])
+        if isinstance(self.key, rsa.RSAPrivateKey):
+            if len(wrapped) != self.key.key_size // 8 + 16:
+                raise ValueError("length")
+            oaep = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
+            data_key = self.key.decrypt(wrapped[:-16], oaep)
+            if len(data_key) != 32 or not hmac.compare_digest(hkdf(data_key, context, 16), wrapped[-16:]):
+                raise ValueError("tag")
+            return data_key
+        sent, inner = wrapped[:-40], wrapped[-40:]
+        secret, public = self._agree(sent)
+        parties = [None, None, sent], [None, None, public]
+        info = cbor2.dumps([-5, *parties, [256, b"", context]])
+        return aes_key_unwrap(hkdf(secret, info, 32), inner)
+
+    def _agree(self, sent: bytes) -> tuple[bytes, bytes]:
+        if isinstance(self.key, XWing):
+            return self.key.decapsulate(sent), self.key.public
+        if isinstance(self.key, x25519.X25519PrivateKey):
+            public = self.key.public_key().public_bytes_raw()
+            return self.key.exchange(x25519.X25519PublicKey.from_public_bytes(sent)), public
+        form = serialization.Encoding.X962, serialization.PublicFormat.CompressedPoint
+        if len(sent) != 33:
+            raise ValueError("length")
+        point = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), sent)
+        return self.key.exchange(ec.ECDH(), point), self.key.public_key().public_bytes(*form)
+
+
+X_WING_OID = bytes.fromhex("300d060b2b0601040183e62d81c87a")
+
+
+class XWing:
+    """draft-connolly-cfrg-xwing-kem-10, 5."""
+
+    def __init__(self, seed: bytes) -> None:
+        from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
+
+        expanded = hashlib.shake_256(seed).digest(96)
+        self.first = MLKEM768PrivateKey.from_seed_bytes(expanded[:64])
+        self.second = x25519.X25519PrivateKey.from_private_bytes(expanded[64:])
+        self.public = self.first.public_key().public_bytes_raw() + self.second.public_key().public_bytes_raw()
+
+    def decapsulate(self, sent: bytes) -> bytes:
+        """Return the shared secret."""
+        if len(sent) != 1120:
+            raise ValueError("length")
+        ss_m = self.first.decapsulate(sent[:1088])
+        ss_x = self.second.exchange(x25519.X25519PublicKey.from_public_bytes(sent[1088:]))
+        label = bytes.fromhex("5c2e2f2f5e5c")
+        return hashlib.sha3_256(ss_m + ss_x + sent[1088:] + self.public[1184:] + label).digest()

@@ -14,13 +14,17 @@ from cryptography.hazmat.primitives import serialization
 
 from postseal.core import (
     AuditEvent,
+    CombinedKeys,
     Ed25519Key,
     Es256Key,
     HmacKey,
     KeyContext,
+    KeyProvider,
     KeyRing,
     NewDataKey,
+    OpeningKey,
     Policy,
+    PublicKeyRecipients,
     Recipient,
     Sealer,
     UnsafeLocalKeys,
@@ -112,6 +116,23 @@ def local_keys(keys: dict[str, str]) -> UnsafeLocalKeys:
         return UnsafeLocalKeys({key_id: bytes.fromhex(key) for key_id, key in keys.items()})
 
 
+def private_keys(keys: Sequence[str]) -> PublicKeyRecipients:
+    """Return what opens with these: PKCS #8, DER."""
+    heads = "-----BEGIN PRIVATE KEY-----\n", "\n-----END PRIVATE KEY-----\n"
+    pems = [heads[0] + base64.b64encode(bytes.fromhex(key)).decode() + heads[1] for key in keys]
+    return PublicKeyRecipients(open_with=[OpeningKey.from_pem(pem) for pem in pems])
+
+
+def key_providers(opening: dict[str, Any]) -> dict[str, KeyProvider]:
+    """Return the keys of a policy, of either kind."""
+    providers: list[KeyProvider] = []
+    if opening["wrapping_keys"]:
+        providers.append(local_keys(opening["wrapping_keys"]))
+    if opening.get("opening_keys"):
+        providers.append(private_keys(opening["opening_keys"]))
+    return {"main": CombinedKeys(providers)} if providers else {}
+
+
 class Consumer:
     """A sealer that opens what one vector describes, at a time that can be set."""
 
@@ -125,7 +146,7 @@ class Consumer:
         self.sealer = Sealer(
             sender="consumer",
             policies=[policy(opening["policy"])],
-            keys={"main": local_keys(opening["wrapping_keys"])} if opening["wrapping_keys"] else {},
+            keys=key_providers(opening),
             signers={"ring": KeyRing(ring, clock=seconds)} if ring else {},
             clock=lambda: self.clock_ms * 1_000_000,
             monotonic=lambda: 0.0,
@@ -224,4 +245,5 @@ def reference_opening(opening: dict[str, Any]) -> reference.Opening:
         else bytes.fromhex(opening["ordering_key"]),
         ring=ring,
         wrapping_keys={key_id: bytes.fromhex(key) for key_id, key in opening["wrapping_keys"].items()},
+        opening_keys=tuple(bytes.fromhex(key) for key in opening.get("opening_keys", ())),
     )

@@ -31,14 +31,10 @@ ROOT = HERE.parent.parent
 sys.path.insert(0, str(ROOT))
 
 from tests import reference as ref  # noqa: E402 - the root must be on the path first
+from tests.vectors import recipients as for_public_keys  # noqa: E402
+from tests.vectors.recipients import Wrap, filled  # noqa: E402
 
 # --- fixed inputs
-
-
-def filled(word: str, size: int) -> bytes:
-    """Return *size* bytes that look random and follow from *word*."""
-    return hashlib.shake_256(b"postseal vectors: " + word.encode()).digest(size)
-
 
 NOW = 1_790_847_015_123  # 2026-10-01T09:30:15.123Z
 DATA_KEY = filled("data key", 32)
@@ -393,7 +389,7 @@ def opening_json(
         "wrapping_keys": {"main-1": WRAPPING_KEY.hex()} if m.hides else {},
         "verifying_keys": [] if m.key is None else [key_json(key, private=False) for key in ring],
     }
-    if set(changes) - set(opening):
+    if set(changes) - set(opening) - {"opening_keys"}:
         raise KeyError(changes)
     return opening | changes
 
@@ -501,6 +497,7 @@ Vector = tuple[str, dict[str, Any]]
 def all_vectors() -> Iterator[Vector]:
     """Make all vectors, by name."""
     yield from confidentiality_opens()
+    yield from public_key_opens()
     yield from signed_opens()
     yield from not_an_envelope()
     yield from bad_encoding()
@@ -509,6 +506,7 @@ def all_vectors() -> Iterator[Vector]:
     yield from bad_signed_form()
     yield from against_policy()
     yield from forged()
+    yield from forged_for_public_keys()
     yield from out_of_time()
 
 
@@ -581,6 +579,28 @@ def confidentiality_opens() -> Iterator[Vector]:
     yield opens("confidentiality-oldest", "Exactly as old as the policy allows.", "8 step 7", PLAIN, seals=False, clock_ms=NOW + 60_000, policy=aged)
     yield opens("confidentiality-skewed", "From exactly as far in the future as the policy allows.", "8 step 7", PLAIN, seals=False, clock_ms=NOW - 300_000)
     yield opens("confidentiality-named-senders", "The policy names senders, though it cannot prove them.", "8 step 5", PLAIN, seals=False, policy=policy_json(PLAIN, senders=["billing-api"]))
+
+
+def wraps(m: Message = PLAIN) -> dict[str, Wrap]:
+    """Return the data key of *m*, wrapped for each kind of public key."""
+    context = for_public_keys.context_bytes(m.policy, m.destination)
+    kinds = {"rsa": for_public_keys.rsa_2048, "p-256": for_public_keys.p256, "x25519": for_public_keys.x25519, "x-wing": for_public_keys.x_wing}
+    return {kind: wrap(m.data_key, context) for kind, wrap in kinds.items()}
+
+
+def opening_keys(*made: Wrap) -> list[str]:
+    return [wrap.private.hex() for wrap in made]
+
+
+def public_key_opens() -> Iterator[Vector]:
+    made = wraps()
+    for kind, what in (("rsa", "RSAES-OAEP, and the context tag"), ("p-256", "ECDH-ES + A256KW with P-256"), ("x25519", "ECDH-ES + A256KW with X25519"), ("x-wing", "X-Wing + A256KW")):
+        m = replace(PLAIN, recipients=(made[kind].recipient,))
+        yield opens(f"confidentiality-for-{kind}", f"A2, A12: wrapped for a public key: {what}.", "6.3", m, wrapping_keys={}, opening_keys=opening_keys(made[kind]))
+    m = replace(PLAIN, recipients=tuple(wrap.recipient for wrap in made.values()))
+    yield opens("confidentiality-for-four-public-keys", "A5: one ciphertext, four wraps; the third opens alone.", "3.1, 6.3", m, wrapping_keys={}, opening_keys=opening_keys(made["x25519"]))
+    m = replace(PRIVATE, recipients=(local(PRIVATE), made["x25519"].recipient))
+    yield opens("privacy-for-archive", "B11: beside a key service's wrap, one for an archive, which opens without that service.", "3.2, 6.3", m, wrapping_keys={}, opening_keys=opening_keys(made["x25519"]))
 
 
 def signed_opens() -> Iterator[Vector]:
@@ -993,6 +1013,38 @@ def forged() -> Iterator[Vector]:  # noqa: PLR0915 - a table
     yield from forged_signatures(vector)
 
 
+def forged_for_public_keys() -> Iterator[Vector]:
+    other = replace(PLAIN, data_key=OTHER_DATA_KEY)
+    made, elsewhere, lax = wraps(other), wraps(replace(other, destination="kafka:refunds")), wraps(replace(other, policy="lax"))
+    keys = opening_keys(*made.values())
+    context = for_public_keys.context_bytes(other.policy, other.destination)
+
+    def vector(name: str, comment: str, wrap: Wrap, wrapped_key: bytes) -> Vector:
+        m = replace(other, recipients=((wrap.algorithm, wrap.kid, wrapped_key),))
+        return refused(f"forged-for-{name}", comment, "6.3, 8 step 8", "forged", 8, make(m).envelope, PLAIN, opening_keys=keys)
+
+    for kind, wrap in made.items():
+        yield vector(f"{kind}-changed", "A bit near the beginning was changed.", wrap, flip(wrap.wrapped, 1, 0))
+        yield vector(f"{kind}-last-bit", "The last bit was changed.", wrap, flip(wrap.wrapped, len(wrap.wrapped) - 1))
+        yield vector(f"{kind}-shortened", "A byte was taken away.", wrap, wrap.wrapped[:-1])
+        yield vector(f"{kind}-other-destination", "A8: wrapped for another destination.", wrap, elsewhere[kind].wrapped)
+        yield vector(f"{kind}-other-policy", "A8: wrapped under another policy.", wrap, lax[kind].wrapped)
+    off = b"\x02" + b"\xff" * 32 + made["p-256"].wrapped[33:]
+    yield vector("p-256-no-point", "No point of the curve is sent.", made["p-256"], off)
+    uncompressed = b"\x04" + bytes(64) + made["p-256"].wrapped[33:]
+    yield vector("p-256-uncompressed", "65 bytes, where a compressed point has 33.", made["p-256"], uncompressed)
+    low = for_public_keys.x25519(other.data_key, context, low_order=True)
+    yield vector("x25519-low-order", "A point of low order, with which every private key gives the same secret.", low, low.wrapped)
+    tagged = for_public_keys.rsa_2048(other.data_key, context, tag_of=DATA_KEY)
+    yield vector("rsa-other-tag", "The context tag of another data key.", tagged, tagged.wrapped)
+    short = for_public_keys.rsa_2048(other.data_key[:31], context)
+    yield vector("rsa-31-bytes", "What was wrapped is no data key: anybody can wrap 31 bytes.", short, short.wrapped)
+    for name, number in (("registered-number", -31), ("other-number", -65541)):
+        m = replace(other, recipients=((number, made["x25519"].kid, made["x25519"].wrapped),))
+        what = f"Our kid beside the number {number}, which is not that key's: passed over."
+        yield refused(f"unknown-key-recipient-{name}", what, "6.3, 8 step 8", "unknown-key", 8, make(m).envelope, PLAIN, opening_keys=keys)
+
+
 def forged_signatures(vector: Any) -> Iterator[Vector]:
     for m in (PRIVATE, SIGNED):
         kind = m.protection
@@ -1136,7 +1188,64 @@ def examples() -> str:
     ]
     for number, (title, m) in enumerate(EXAMPLES, 1):
         parts += [f"### 13.{number} {title}", *example(m)]
+    parts += [f"### 13.{len(EXAMPLES) + 1} A data key wrapped for public keys", *wrapping_examples()]
     return "\n\n".join(parts)
+
+
+def wrapping_examples() -> list[str]:
+    """Return the parts of the worked example of SPEC.md 6.3."""
+    context = for_public_keys.context_bytes(PLAIN.policy, PLAIN.destination)
+    out = ["Given:", block([*wrapped("data key", PLAIN.data_key), *wrapped("context bytes", context)])]
+    titles = {
+        "x25519": "X25519 (-65540).",
+        "p-256": "P-256 (-65540); points are compressed.",
+        "x-wing": "X-Wing (-65541): seed, ciphertext and shared secret of test vector 1 of the draft's appendix C; what is long is cut.",
+    }
+    made = wraps()
+    for kind, title in titles.items():
+        wrap, steps = made[kind], made[kind].steps
+        lines = wrapped(
+            "private key",
+            wrap.private[-32:] if kind != "p-256" else filled("P-256 recipient", 31).rjust(32, b"\0"),
+        )
+        out += [
+            title,
+            block(
+                [
+                    *lines,
+                    *(
+                        line
+                        for name, value in (
+                            ("public key", steps["public"]),
+                            ("kid", wrap.kid),
+                            ("sent", steps["sent"]),
+                            ("shared secret", steps["secret"]),
+                            ("KDF context", steps["info"]),
+                            ("wrapping key", steps["kek"]),
+                            ("wrapped key", wrap.wrapped),
+                        )
+                        for line in cut(name, value)
+                    ),
+                ]
+            ),
+        ]
+    rsa = made["rsa"]
+    out += [
+        "RSA (-41). Its parts are in `tests/vectors/confidentiality-for-rsa.json`.",
+        block([*wrapped("kid", rsa.kid), *wrapped("context tag", rsa.steps["tag"])]),
+    ]
+    return out
+
+
+def cut(name: str, value: bytes) -> list[str]:
+    """Return *value* as lines; where it is long, how it begins and ends, and its SHA-256."""
+    if len(value) <= 200:
+        return wrapped(name, value)
+    begin, end = value[:16].hex(), value[-44:].hex()
+    return [
+        f"{name:<16}{begin} ... {end}",
+        f"{'':<16}{len(value)} bytes, SHA-256 {hashlib.sha256(value).hexdigest()}",
+    ]
 
 
 def example(m: Message) -> list[str]:  # noqa: C901 - section by section

@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     from postseal.core.providers.aws_kms import AwsKms
     from postseal.core.providers.azure_key_vault import AzureKeyVault
     from postseal.core.providers.local import UnsafeLocalKeys, UnsafeLocalKeysWarning
+    from postseal.core.providers.public_key import PublicKeyRecipients
     from postseal.core.providers.vault import VaultTransit
+    from postseal.core.publickeys import OpeningKey, RecipientKey
 
 __all__ = [
     "AuditEvent",
@@ -59,11 +61,14 @@ __all__ = [
     "MissingExtraError",
     "NewDataKey",
     "Opened",
+    "OpeningKey",
     "OpeningLimits",
     "Origin",
     "Policy",
     "PostsealError",
+    "PublicKeyRecipients",
     "Recipient",
+    "RecipientKey",
     "Refused",
     "Sealer",
     "SigningKey",
@@ -78,6 +83,9 @@ __all__ = [
 _LAZY = {
     "AwsKms": "postseal.core.providers.aws_kms",
     "AzureKeyVault": "postseal.core.providers.azure_key_vault",
+    "OpeningKey": "postseal.core.publickeys",
+    "PublicKeyRecipients": "postseal.core.providers.public_key",
+    "RecipientKey": "postseal.core.publickeys",
     "UnsafeLocalKeys": "postseal.core.providers.local",
     "UnsafeLocalKeysWarning": "postseal.core.providers.local",
     "VaultTransit": "postseal.core.providers.vault",

@@ -14,6 +14,9 @@ _WRAPPING: Final = {
     -41: "RSAES-OAEP with SHA-256",
     -65537: "AWS KMS",
     -65538: "local key file (development)",
+    -65539: "Vault transit",
+    -65540: "ECDH-ES + A256KW",
+    -65541: "X-Wing + A256KW",
 }
 """Source: SPEC.md 10.3."""
 _SIGNING: Final = {

@@ -1,0 +1,142 @@
+"""Recipients known by a public key or an X.509 certificate: producers wrap for them without asking anybody, they alone unwrap.
+
+No key service is asked, and none need be there: nobody records who opened, and no right can be withdrawn from who holds a private key.
+Stop wrapping for it instead. A producer needs no private key; a consumer needs no public one.
+
+Source: SPEC.md 6.2 and 6.3.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Final, Protocol, runtime_checkable
+
+from postseal.core import crypto
+from postseal.core.crypto import DATA_KEY_SIZE, RandomBytes
+from postseal.core.errors import ConfigError
+from postseal.core.keys import KeyContext, KeyRefused, NewDataKey, Recipient
+from postseal.core.providers._attempts import first_that_opens
+from postseal.core.providers._binding import canonical
+from postseal.core.publickeys import OpeningKey, RecipientKey
+from postseal.core.wire import MAX_RECIPIENTS
+
+__all__ = ["OpeningKey", "PublicKeyRecipients", "RecipientKey", "RecipientSource"]
+
+_NOBODY: Final = "no recipient is of a private key of this process"
+
+
+@runtime_checkable
+class RecipientSource(Protocol):
+    """Says for whom to wrap at this moment: a directory of public keys, a group."""
+
+    def recipients(self, context: KeyContext) -> Sequence[RecipientKey]:
+        """Return the public keys for *context*. Never waits for a network.
+
+        Raises:
+            KeyUnavailable: It does not know now.
+            KeyRefused: There is nobody.
+        """
+        ...
+
+
+class PublicKeyRecipients:
+    """Key provider on public keys to wrap for and private keys to unwrap with.
+
+    Args:
+        recipients: For whom it wraps: public keys, 16 at most, or a `RecipientSource`. Each opens alone. Nobody where it only opens.
+        open_with: Private keys that unwrap. None for a process that only seals.
+        clock: Seconds since the epoch. A certificate wraps while it is valid; what was wrapped for it opens for ever.
+
+    Raises:
+        ConfigError: Neither of the two, or one key twice, or too many.
+    """
+
+    def __init__(
+        self,
+        recipients: Iterable[RecipientKey] | RecipientSource = (),
+        *,
+        open_with: Iterable[OpeningKey] = (),
+        random: RandomBytes = crypto.random_bytes,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if isinstance(recipients, RecipientSource):
+            self._source: RecipientSource | None = recipients
+            self._recipients: tuple[RecipientKey, ...] = ()
+        else:
+            self._source = None
+            self._recipients = _distinct(recipients)
+        self._open_with = {key.public.key_id: key for key in open_with}
+        if not self._recipients and self._source is None and not self._open_with:
+            raise ConfigError(
+                "PublicKeyRecipients needs a public key to wrap for, or a private key to open with"
+            )
+        self._random, self._clock = random, clock
+
+    def __repr__(self) -> str:
+        told = self._source or ", ".join(f"{key.kind} {key.key_id.hex()}" for key in self._recipients)
+        opens = f", opens with {len(self._open_with)}" if self._open_with else ""
+        return f"<PublicKeyRecipients for {told or 'nobody'}{opens}>"
+
+    def __reduce__(self) -> str:
+        raise TypeError("a key is not for pickling")
+
+    @property
+    def public_key_fingerprints(self) -> frozenset[bytes]:
+        """SHA-256 of each public key, those of `open_with` too: a sealer does not sign or verify with the same (B1)."""
+        opening = (key.public for key in self._open_with.values())
+        return frozenset(key.fingerprint for key in (*self._recipients, *opening))
+
+    def generate(self, context: KeyContext) -> NewDataKey:
+        """Make a data key from the operating system's randomness, and wrap it for every recipient."""
+        data_key = self._random(DATA_KEY_SIZE)
+        return NewDataKey(data_key, self.wrap(data_key, context))
+
+    def wrap(self, data_key: bytes, context: KeyContext) -> tuple[Recipient, ...]:
+        """Wrap *data_key* for every recipient.
+
+        Raises:
+            KeyRefused: There is nobody to wrap for, or a certificate is not valid now.
+        """
+        try:
+            bound = canonical(context)
+            return tuple(
+                Recipient(key.algorithm, key.key_id, key.wrap(data_key, bound, random=self._random))
+                for key in self._usable(context)
+            )
+        finally:
+            del data_key  # a traceback shows the locals of its frames to whoever asks
+
+    def unwrap(self, recipients: Sequence[Recipient], context: KeyContext) -> bytes:
+        """Unwrap with whichever private key one of *recipients* names."""
+        bound = canonical(context)
+        return first_that_opens(
+            (
+                partial(key.unwrap, recipient.wrapped_key, bound)
+                for recipient in recipients
+                if (key := self._open_with.get(recipient.key_id)) is not None
+                and recipient.algorithm == key.public.algorithm
+            ),
+            _NOBODY,
+        )
+
+    def _usable(self, context: KeyContext) -> Sequence[RecipientKey]:
+        keys = self._recipients if self._source is None else _distinct(self._source.recipients(context))
+        if not keys:
+            raise KeyRefused("there is no public key here to wrap for: this process only opens")
+        now = self._clock()
+        for key in keys:
+            if not key.not_before <= now <= key.not_after:
+                when = "has expired" if now > key.not_after else "is not valid yet"
+                raise KeyRefused(f"the certificate of {key.name} {when}")
+        return keys
+
+
+def _distinct(recipients: Iterable[RecipientKey]) -> tuple[RecipientKey, ...]:
+    keys = tuple(recipients)
+    if len({key.key_id for key in keys}) != len(keys):
+        raise ConfigError("one public key is named twice as a recipient")
+    if len(keys) > MAX_RECIPIENTS:
+        raise ConfigError(f"{len(keys)} recipients; an envelope holds {MAX_RECIPIENTS}")
+    return keys
