@@ -359,5 +359,5 @@ class _Later:
 
 def restore_content_type(properties: Any, opened: Opened) -> None:
     """Let *properties* have the content type that the sender sealed."""
-    if opened.verdict is Verdict.OK:
+    if opened.verdict is not Verdict.CLEAR:
         properties.content_type = opened.content_type

@@ -22,6 +22,7 @@ from postseal.core.errors import (
     ConfigError,
     KeyRefused,
     KeyUnavailable,
+    LedgerUnavailable,
     MissingExtraError,
     PostsealError,
     Refused,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from postseal.core.providers.public_key import PublicKeyRecipients
     from postseal.core.providers.vault import VaultTransit
     from postseal.core.publickeys import OpeningKey, RecipientKey
+    from postseal.core.replay import Ledger, MemoryLedger, RedisLedger, ReplayWindow, SqliteLedger
 
 __all__ = [
     "AuditEvent",
@@ -58,6 +60,9 @@ __all__ = [
     "KeyRefused",
     "KeyRing",
     "KeyUnavailable",
+    "Ledger",
+    "LedgerUnavailable",
+    "MemoryLedger",
     "MissingExtraError",
     "NewDataKey",
     "Opened",
@@ -69,9 +74,12 @@ __all__ = [
     "PublicKeyRecipients",
     "Recipient",
     "RecipientKey",
+    "RedisLedger",
     "Refused",
+    "ReplayWindow",
     "Sealer",
     "SigningKey",
+    "SqliteLedger",
     "TooLarge",
     "UnsafeLocalKeys",
     "UnsafeLocalKeysWarning",
@@ -86,11 +94,16 @@ _LAZY = {
     "OpeningKey": "postseal.core.publickeys",
     "PublicKeyRecipients": "postseal.core.providers.public_key",
     "RecipientKey": "postseal.core.publickeys",
+    "Ledger": "postseal.core.replay",
+    "MemoryLedger": "postseal.core.replay",
+    "RedisLedger": "postseal.core.replay",
+    "ReplayWindow": "postseal.core.replay",
+    "SqliteLedger": "postseal.core.replay",
     "UnsafeLocalKeys": "postseal.core.providers.local",
     "UnsafeLocalKeysWarning": "postseal.core.providers.local",
     "VaultTransit": "postseal.core.providers.vault",
 }
-"""Key providers are loaded by who uses them."""
+"""Key providers and ledgers are loaded by who uses them."""
 
 
 def __getattr__(name: str) -> Any:

@@ -31,6 +31,7 @@ class AuditEvent(NamedTuple):
         unverified_message_id: Its id in hex, by its own account.
         unverified_key_id: The signing key that it names, or the wrapping keys.
         coordinates: Where the broker has it: topic, partition and offset, or the broker's message id.
+        handed_on: Whether it was delivered all the same: clear text that is tolerated, a duplicate where the policy delivers them.
     """
 
     time: datetime
@@ -43,6 +44,7 @@ class AuditEvent(NamedTuple):
     unverified_message_id: str | None = None
     unverified_key_id: str | None = None
     coordinates: Mapping[str, str | int] = MappingProxyType({})
+    handed_on: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON takes it."""
@@ -81,7 +83,7 @@ class Auditor:
         log = logging.getLogger("postseal.audit")
         log.warning(
             "%s: %s at %s (%s)",
-            "accepted" if event.verdict is Verdict.CLEAR else "refused",
+            "accepted" if event.handed_on else "refused",
             event.verdict.value,
             event.destination,
             event.detail,

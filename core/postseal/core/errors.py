@@ -6,6 +6,7 @@
     |- Refused                        this message will never be handed on: settle and audit
     |- TooLarge (ValueError)          too large for its broker once sealed: send less
     |- KeyUnavailable                 the key service did not answer: keep the message, try again
+    |  `- LedgerUnavailable           the ledger of deliveries did not answer: likewise
     |- KeyRefused                     the key service said no: mend rights or keys
 
 Key providers raise two more, which never leave the core: `NotMine` (try the next recipient) and `KeyBroken` (will never open).
@@ -25,6 +26,7 @@ __all__ = [
     "KeyBroken",
     "KeyRefused",
     "KeyUnavailable",
+    "LedgerUnavailable",
     "MissingExtraError",
     "NotMine",
     "PostsealError",
@@ -112,6 +114,10 @@ class KeyUnavailable(PostsealError):
     """The key service did not answer, or asked us to wait. Keep the message and try again."""
 
     verdict = Verdict.KEY_UNAVAILABLE
+
+
+class LedgerUnavailable(KeyUnavailable):
+    """The ledger of deliveries did not answer: its disk is full, its server is away. Keep the message and try again."""
 
 
 class KeyRefused(PostsealError):

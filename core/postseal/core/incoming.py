@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from postseal.core.context import Headers, byte_head, byte_string, canonical
-from postseal.core.crypto import InvalidSignature, InvalidTag, MessageKey
+from postseal.core.crypto import TAG_SIZE, InvalidSignature, InvalidTag, MessageKey
 from postseal.core.datakeys import OpenedKey, OpeningKeys
-from postseal.core.errors import ConfigError, Refused, Verdict
+from postseal.core.errors import ConfigError, KeyUnavailable, Refused, Verdict
 from postseal.core.learnt import (
     HINT_SIZE,
     Shapes,
@@ -33,6 +33,9 @@ from postseal.core.wire import (
     decode,
     to_be_signed_head,
 )
+
+if TYPE_CHECKING:
+    from postseal.core.replay import Receipt, Register
 
 __all__ = ["Beside", "Examined", "Incoming"]
 
@@ -83,6 +86,7 @@ class Incoming:
         policies: All of them; tell which logical destinations may lie here.
         keys: Data keys unwrapped for *policy*; None in integrity.
         ring: Who may sign; None in confidentiality.
+        register: Asks the ledger; None where there is none.
         clock: Nanoseconds since the epoch.
         monotonic: In seconds; the clock of *keys*.
     """
@@ -95,12 +99,16 @@ class Incoming:
         keys: OpeningKeys | None,
         ring: KeyRing | None,
         *,
+        register: Register | None = None,
         clock: Callable[[], int] = time.time_ns,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.policy = policy
         self.destination = destination
         self.keys = keys
+        self.hides = policy.code is not Protection.INTEGRITY
+        """Whether there is anything to decrypt."""
+        self.register = register
         self._policies = policies
         self._ring = ring
         self._clock = clock
@@ -232,8 +240,24 @@ class Incoming:
             forged()
         return _opened(examined, body)
 
+    def receipt(self, register: Register, examined: Examined) -> Receipt:
+        """Return what the ledger is asked of a message."""
+        envelope, header = examined.envelope, examined.envelope.header
+        if not self.hides:
+            from postseal.core.replay import digest_of  # noqa: PLC0415 - loaded, as there is a register
+
+            digest = digest_of(envelope.protected, envelope.payload)
+        else:
+            digest = envelope.payload[-TAG_SIZE:]
+        return register.receipt(header.sender, header.destination, header.message_id, digest)
+
     def learn(self, examined: Examined, key: OpenedKey) -> None:
-        """Remember this kind of message, after one was opened with *key*."""
+        """Remember this kind of message, after one was opened with *key*. Nothing is remembered where the ledger has to be waited for."""
+        note = None
+        if (register := self.register) is not None:
+            if register.ledger.waits:
+                return
+            note = register.noter(examined.envelope.header.sender, examined.envelope.header.destination)
         if len(self.learnt) >= _MAX_LEARNT:
             self.forget()
         envelope, signed = examined.envelope, None
@@ -257,6 +281,7 @@ class Incoming:
             monotonic=self._monotonic,
             shapes=self._shapes_of(envelope, skeleton),
             other=other,
+            note=note,
         )
         if envelope.header.bound or self._plain.get(hint) is not other:
             self._plain.pop(hint, None)
@@ -272,7 +297,7 @@ class Incoming:
             return None
         try:
             return short(data, None)
-        except Refused:
+        except (Refused, KeyUnavailable):
             return None
 
     def _shapes_of(self, envelope: Envelope, skeleton: Skeleton) -> Shapes:

@@ -163,6 +163,7 @@ def short_way(  # noqa: C901, PLR0915 - see above
     monotonic: Callable[[], float],
     shapes: Shapes,
     other: ShortWay | None,
+    note: Callable[[bytes, bytes], Any] | None = None,
 ) -> ShortWay:
     """Make the function that opens messages like *envelope*, which was opened with *key*.
 
@@ -179,6 +180,7 @@ def short_way(  # noqa: C901, PLR0915 - see above
         monotonic: Seconds; the clock of *key*.
         shapes: Of envelopes by their length: shared by all kinds of messages whose parts have these sizes.
         other: The way of another kind of message of the same data key.
+        note: Notes a message in the ledger by its id and the tag of its ciphertext; gives None where more is to be said of it.
 
     Returns:
         The short way. It raises `Refused`: *forged*, *stale* or *future*, which is what can be wrong in the holes.
@@ -205,7 +207,7 @@ def short_way(  # noqa: C901, PLR0915 - see above
     if other is not None and getattr(other, "kinds", 1) >= _MAX_KINDS:
         other = None
 
-    def open_like(data: bytes, beside: Any) -> Opened | None:  # noqa: C901, PLR0912 - see above
+    def open_like(data: bytes, beside: Any) -> Opened | None:  # noqa: C901, PLR0911, PLR0912 - see above
         nonlocal not_future
         shape = shapes[len(data)]
         if shape is None:
@@ -264,10 +266,17 @@ def short_way(  # noqa: C901, PLR0915 - see above
         except InvalidTag:
             forged()
         key.used = ticks
+        receipt = None
+        if note is not None:
+            tag = ciphertext[-TAG_SIZE:] or data[where][-TAG_SIZE:]
+            if (receipt := note(message_id, tag)) is None:
+                return None  # the whole way says what it is
         opened = _new(Opened)  # without __init__, which would cost as much again
         opened.body = body
         opened._facts = facts  # noqa: SLF001 - of our own making
         opened._varying = seconds, millis, message_id, expires  # noqa: SLF001
+        if receipt is not None:
+            opened._receipt = receipt  # noqa: SLF001
         return opened
 
     open_like.kinds = 1 if other is None else getattr(other, "kinds", 1) + 1  # type: ignore[attr-defined] # how long the chain is

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from postseal.core.errors import Verdict
 from postseal.core.signing import Origin
 from postseal.core.wire import Header
+
+if TYPE_CHECKING:
+    from postseal.core.replay import Receipt
 
 __all__ = ["Facts", "Opened", "Varying", "Verified", "varying_of"]
 
@@ -95,7 +98,10 @@ class Opened(Verified):
         body: The clear body.
     """
 
-    __slots__ = ("body",)
+    __slots__ = ("_receipt", "body")
+
+    _receipt: Receipt
+    """Only there where a ledger was asked."""
 
     def __init__(self, body: bytes, facts: Facts, varying: Varying) -> None:
         self.body = body
@@ -104,8 +110,25 @@ class Opened(Verified):
 
     @property
     def verdict(self) -> Verdict:
-        """*ok*, or *clear* where the policy tolerates clear text."""
+        """*ok*; *redelivery* or *duplicate*, where the ledger knows the message; *clear* where the policy tolerates clear text."""
         return self._facts.verdict
+
+    @property
+    def sent_ms(self) -> int:
+        """When it was sealed, in milliseconds since the epoch; 0 where it came in clear."""
+        return self._varying[0] * 1000 + self._varying[1]
+
+    @property
+    def receipt(self) -> Receipt | None:
+        """What `Sealer.settled` takes in the place of the message; None where there is nothing to be noted."""
+        return getattr(self, "_receipt", None)
+
+    def judged(self, verdict: Verdict, receipt: Receipt) -> Opened:
+        """Note what the ledger says of it."""
+        self._receipt = receipt
+        if verdict is not self._facts.verdict:
+            self._facts = self._facts._replace(verdict=verdict)
+        return self
 
     @classmethod
     def in_clear(cls, body: bytes) -> Opened:

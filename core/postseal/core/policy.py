@@ -12,15 +12,16 @@ from typing import Final, Literal, TypeAlias, get_args
 
 from postseal.core.context import check_destination, check_name
 from postseal.core.datakeys import DataKeyLimits, OpeningLimits
-from postseal.core.errors import ConfigError, nearest
+from postseal.core.errors import ConfigError, Verdict, nearest
 from postseal.core.values import Value
 from postseal.core.wire import MAX_BOUND, MAX_POLICY, Protection
 
-__all__ = ["Mode", "OnRefused", "Policies", "Policy", "ProtectionName"]
+__all__ = ["Mode", "OnDuplicate", "OnRefused", "Policies", "Policy", "ProtectionName"]
 
 ProtectionName: TypeAlias = Literal["confidentiality", "privacy", "integrity"]
 Mode: TypeAlias = Literal["off", "observe", "tolerate", "enforce"]
 OnRefused: TypeAlias = Literal["raise", "dead-letter", "quarantine", "discard"]
+OnDuplicate: TypeAlias = Literal["deliver", "settle", "refuse"]
 
 _PROTECTIONS: Final = {name: Protection[name.upper()] for name in get_args(ProtectionName)}
 _NEVER_BOUND: Final = frozenset(
@@ -47,6 +48,8 @@ class Policy(Value):
             text with a warning; ``"off"`` touches nothing.
         tolerate_until: When *tolerate* ends, with its time zone. Mandatory there.
         on_refused: What an adapter does with a refused message.
+        on_duplicate: What becomes of a message that was settled here before, as the sealer's ledger knows: ``"deliver"`` hands it on, with
+            that verdict and one event; ``"settle"`` settles it and hands it to nobody; ``"refuse"`` refuses it.
         quarantine: Destination of refused messages, where *on_refused* sends them to one of ours.
         data_key: When a data key ends to seal.
         opening: How long an unwrapped data key opens; its ``max_age`` is the revocation window.
@@ -69,6 +72,7 @@ class Policy(Value):
         "max_message_age",
         "mode",
         "name",
+        "on_duplicate",
         "on_refused",
         "opening",
         "protection",
@@ -91,6 +95,7 @@ class Policy(Value):
     mode: Mode
     tolerate_until: datetime | None
     on_refused: OnRefused
+    on_duplicate: OnDuplicate
     quarantine: str | None
     data_key: DataKeyLimits
     opening: OpeningLimits
@@ -113,6 +118,7 @@ class Policy(Value):
         mode: Mode = "enforce",
         tolerate_until: datetime | None = None,
         on_refused: OnRefused = "raise",
+        on_duplicate: OnDuplicate = "deliver",
         quarantine: str | None = None,
         data_key: DataKeyLimits | None = None,
         opening: OpeningLimits | None = None,
@@ -133,6 +139,7 @@ class Policy(Value):
             mode=mode,
             tolerate_until=tolerate_until,
             on_refused=on_refused,
+            on_duplicate=on_duplicate,
             quarantine=quarantine,
             data_key=data_key or DataKeyLimits(),
             opening=opening or OpeningLimits(),
@@ -146,6 +153,7 @@ class Policy(Value):
         self._check_word("protection", self.protection, get_args(ProtectionName))
         self._check_word("mode", self.mode, get_args(Mode))
         self._check_word("on_refused", self.on_refused, get_args(OnRefused))
+        self._check_word("on_duplicate", self.on_duplicate, get_args(OnDuplicate))
         self._check_destinations()
         self._check_protection()
         self._check_bound()
@@ -156,6 +164,11 @@ class Policy(Value):
     def code(self) -> Protection:
         """The protection as envelopes number it."""
         return _PROTECTIONS[self.protection]
+
+    def outcome(self, verdict: Verdict) -> OnRefused:
+        """Return what becomes of a message that is refused by *verdict*: on_refused, but for duplicates that are only to be settled."""
+        settles = verdict is Verdict.DUPLICATE and self.on_duplicate == "settle"
+        return "discard" if settles else self.on_refused
 
     def _names(self, option: str) -> tuple[str, ...]:
         value = getattr(self, option)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Final, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, Self, TypeAlias, TypeVar
 
 from postseal.core.audit import AuditEvent, Auditor
 from postseal.core.context import Headers, check_destination, check_name
@@ -30,7 +30,10 @@ from postseal.core.outgoing import LEAST_START, UNBOUND, Outgoing
 from postseal.core.policy import Policies, Policy
 from postseal.core.providers.combined import CombinedKeys
 from postseal.core.signing import KeyRing, deduplication_key
-from postseal.core.wire import MAX_BODY, TIME_MAX, TIME_MIN, Envelope, Protection, decode, looks_sealed
+from postseal.core.wire import MAX_BODY, TIME_MAX, TIME_MIN, Envelope, decode, looks_sealed
+
+if TYPE_CHECKING:
+    from postseal.core.replay import Ledger, Receipt, Register, ReplayWindow, Windows
 
 __all__ = ["SealAtHand", "Sealer"]
 
@@ -38,6 +41,9 @@ _MAX_DESTINATIONS: Final = 4096
 """Destinations whose precomputed parts are kept, in each direction."""
 
 _T = TypeVar("_T")
+_K = TypeVar("_K")
+_Where: TypeAlias = str | tuple[str, str]
+"""A destination, or one and who reads there."""
 
 
 class SealAtHand(Protocol):
@@ -63,6 +69,7 @@ class Sealer:
         policies: What must be done for which destination.
         keys: Key providers by the names that policies use.
         signers: Key rings by the names that policies use.
+        ledger: Knows which messages were settled: tells redeliveries from duplicates, and refuses conflicts. None asks nobody.
         deduplication_secret: At least 32 random bytes that all producers share and never change with other keys: keeps content-based
             deduplication working on brokers that have it (SQS FIFO).
         verify_only: For gateways: `verify` works, with no *keys* given whatever the policies name, and neither sealing nor opening does. It
@@ -83,6 +90,7 @@ class Sealer:
         policies: Iterable[Policy],
         keys: Mapping[str, KeyProvider] | None = None,
         signers: Mapping[str, KeyRing] | None = None,
+        ledger: Ledger | None = None,
         deduplication_secret: bytes | None = None,
         verify_only: bool = False,
         on_audit: Callable[[AuditEvent], None] | None = None,
@@ -93,6 +101,9 @@ class Sealer:
         self.sender = check_name(sender, "sender")
         self.auditor = Auditor(on_audit)
         self._policies = Policies(policies)
+        self.ledger = ledger
+        _check_ledger(ledger, self._policies)
+        self._windows: Windows | None = None
         self._clock = clock
         self._monotonic = monotonic
         self._random = random
@@ -102,7 +113,7 @@ class Sealer:
             deduplication_key(deduplication_secret, "")  # complains now, if it must
         self._lock = ForkSafeLock()
         self._outgoing: dict[str, Outgoing] = {}
-        self._incoming: dict[str, Incoming] = {}
+        self._incoming: dict[_Where, Incoming] = {}
         self._providers: dict[str, KeyProvider] = {}
         self._rings: dict[str, KeyRing] = {}
         self._opening: dict[str, OpeningKeys] = {}
@@ -321,6 +332,8 @@ class Sealer:
         content_encoding: str | None = None,
         ordering_key: bytes | None = None,
         coordinates: Mapping[str, str | int] | None = None,
+        reader: str = "",
+        is_delivery: bool = True,
     ) -> Opened:
         """Open *envelope*, which lay at *destination*.
 
@@ -331,34 +344,41 @@ class Sealer:
             content_encoding: The broker's property, if it is set.
             ordering_key: Record key, group id; needed where the policy binds it.
             coordinates: Where the broker has it, for the audit event.
+            reader: Who reads, where several each get a copy of every message: the queue of a fan-out, the subscription, the consumer group.
+                To the ledger, each is a place of its own.
+            is_delivery: False for what is only looked at and not received: the ledger is not asked.
 
         Returns:
             The opened message.
 
         Raises:
             Refused: It will never be handed on; one audit event was made.
-            KeyUnavailable: The key service did not answer. Keep the message; retrying may help.
+            KeyUnavailable: The key service, or the ledger, did not answer. Keep the message; retrying may help.
             ConfigError: No policy speaks of *destination*.
 
         Source: SPEC.md 8.
         """
         try:
-            way = self._incoming[destination]
+            way = self._incoming[(destination, reader) if reader else destination]
         except KeyError:
-            way = self._make_incoming(destination)
+            way = self._make_incoming(destination, reader)
         data = envelope if type(envelope) is bytes else _as_bytes(envelope)
         beside = None
         if headers is not None or content_encoding is not None or ordering_key is not None:
             beside = self._beside(way.policy, headers, content_encoding, ordering_key)
         try:
-            short = way.learnt.get(data[way.hint])
+            short = way.learnt.get(data[way.hint]) if is_delivery else None
             if short is not None and (opened := short(data, beside)) is not None:
                 return opened
             examined = self._examine(way, data, beside, coordinates)
             if isinstance(examined, Opened):
                 return examined
-            key = way.fetch(examined)
-            return self._finish(way, examined, key)
+            opened = self._finish(way, examined, way.fetch(examined) if way.hides else None)
+            if way.register is None or not is_delivery:
+                return opened
+            receipt = way.receipt(way.register, examined)
+            verdict = way.register.ledger.meet(receipt)
+            return self._judged(way, opened, receipt, verdict, data=data, coordinates=coordinates)
         except (Refused, KeyRefused, KeyBroken, NotMine) as error:
             refused = self._refusal(error, way, data, coordinates)
             raise refused from _cause(error, refused)
@@ -372,22 +392,30 @@ class Sealer:
         content_encoding: str | None = None,
         ordering_key: bytes | None = None,
         coordinates: Mapping[str, str | int] | None = None,
+        reader: str = "",
+        is_delivery: bool = True,
     ) -> Opened:
         """Like `open`, without blocking the loop: with a cached data key it does not even yield."""
-        way = self._incoming.get(destination) or self._make_incoming(destination)
+        where = (destination, reader) if reader else destination
+        way = self._incoming.get(where) or self._make_incoming(destination, reader)
         data = envelope if type(envelope) is bytes else _as_bytes(envelope)
         beside = None
         if headers is not None or content_encoding is not None or ordering_key is not None:
             beside = self._beside(way.policy, headers, content_encoding, ordering_key)
         try:
-            short = way.learnt.get(data[way.hint])
+            short = way.learnt.get(data[way.hint]) if is_delivery else None
             if short is not None and (opened := short(data, beside)) is not None:
                 return opened
             examined = self._examine(way, data, beside, coordinates)
             if isinstance(examined, Opened):
                 return examined
-            key = await way.fetch_async(examined)
-            return self._finish(way, examined, key)
+            key = await way.fetch_async(examined) if way.hides else None
+            opened = self._finish(way, examined, key)
+            if way.register is None or not is_delivery:
+                return opened
+            receipt = way.receipt(way.register, examined)
+            verdict = await way.register.ledger.ameet(receipt)
+            return self._judged(way, opened, receipt, verdict, data=data, coordinates=coordinates)
         except (Refused, KeyRefused, KeyBroken, NotMine) as error:
             refused = self._refusal(error, way, data, coordinates)
             raise refused from _cause(error, refused)
@@ -401,8 +429,10 @@ class Sealer:
         content_encoding: str | None = None,
         ordering_key: bytes | None = None,
         coordinates: Mapping[str, str | int] | None = None,
+        reader: str = "",
+        is_delivery: bool = True,
     ) -> Opened | None:
-        """Like `open`, where that need not ask the key service; else do nothing and return None.
+        """Like `open`, where that need not wait for the key service or the ledger; else do nothing and return None.
 
         For event loops that are not asyncio's: what returns None is opened in another thread.
 
@@ -410,36 +440,45 @@ class Sealer:
             Refused: It will never be handed on; one audit event was made.
             ConfigError: No policy speaks of *destination*.
         """
-        way = self._incoming.get(destination) or self._make_incoming(destination)
+        where = (destination, reader) if reader else destination
+        way = self._incoming.get(where) or self._make_incoming(destination, reader)
         data = envelope if type(envelope) is bytes else _as_bytes(envelope)
         beside = None
         if headers is not None or content_encoding is not None or ordering_key is not None:
             beside = self._beside(way.policy, headers, content_encoding, ordering_key)
         try:
-            short = way.learnt.get(data[way.hint])
+            short = way.learnt.get(data[way.hint]) if is_delivery else None
             if short is not None and (opened := short(data, beside)) is not None:
                 return opened
             examined = self._examine(way, data, beside, coordinates)
             if isinstance(examined, Opened):
                 return examined
-            key = way.cached(examined)
-            return None if key is None else self._finish(way, examined, key)
+            register = way.register if is_delivery else None
+            key = way.cached(examined) if way.hides else None
+            if (key is None and way.hides) or (register is not None and register.ledger.waits):
+                return None
+            opened = self._finish(way, examined, key)
+            if register is None:
+                return opened
+            receipt = way.receipt(register, examined)
+            verdict = register.ledger.meet(receipt)
+            return self._judged(way, opened, receipt, verdict, data=data, coordinates=coordinates)
         except (Refused, KeyRefused, KeyBroken, NotMine) as error:
             refused = self._refusal(error, way, data, coordinates)
             raise refused from _cause(error, refused)
 
-    def open_at_hand(self, destination: str) -> Callable[[bytes], Opened | None]:
+    def open_at_hand(self, destination: str, reader: str = "") -> Callable[[bytes], Opened | None]:
         """Return a function that opens what lay at *destination* at once, in the common case alone: for adapters, as `at_hand`.
 
         It takes an envelope with no content encoding and no ordering key beside it, and gives what was opened; or None, where there is
         anything more to do: an envelope unlike those that were opened before, one that binds headers, one that is to be refused, clear
         text. Then open it by another verb, which alone refuses and tells of it.
         """
-        incoming = self._incoming
+        incoming, where = self._incoming, (destination, reader) if reader else destination
 
         def open_(envelope: bytes) -> Opened | None:
             # Looked up each time, as in `at_hand`.
-            way = incoming.get(destination)
+            way = incoming.get(where)
             return None if way is None else way.quick(envelope)
 
         return open_
@@ -472,6 +511,108 @@ class Sealer:
         except Refused as error:
             refused = self._refusal(error, way, data, coordinates)
             raise refused from _cause(error, refused)
+
+    # -- the ledger ------------------------------------------------------------------------------------------------
+
+    def settled(self, *messages: Opened | Receipt) -> None:
+        """Note in the ledger that *messages* are settled. Adapters do it; whoever opens by hand calls it just before he settles.
+
+        A message that is given back to its broker is not settled: then call nothing. Clear text, and anything where there is no ledger, is
+        passed over.
+
+        Args:
+            messages: What `open` gave, or its ``receipt``, which does not hold the body.
+
+        Raises:
+            LedgerUnavailable: The ledger did not answer. Do not settle; trying again may help.
+        """
+        if self.ledger is not None and (receipts := _receipts(messages)):
+            self.ledger.settle(receipts)
+
+    def unsettled(self, *messages: Opened | Receipt) -> None:
+        """Take back what `settled` noted: the broker did not take it, so the messages come again.
+
+        Raises:
+            LedgerUnavailable: The ledger did not answer; those messages will count as duplicates.
+        """
+        if self.ledger is not None and (receipts := _receipts(messages)):
+            self.ledger.unsettle(receipts)
+
+    async def asettled(self, *messages: Opened | Receipt) -> None:
+        """Like `settled`, without blocking the loop."""
+        if self.ledger is not None and (receipts := _receipts(messages)):
+            await self.ledger.asettle(receipts)
+
+    async def aunsettled(self, *messages: Opened | Receipt) -> None:
+        """Like `unsettled`, without blocking the loop."""
+        if self.ledger is not None and (receipts := _receipts(messages)):
+            await self.ledger.aunsettle(receipts)
+
+    def replay_allowed(
+        self, destination: str, since: datetime, until: datetime, *, reason: str, lasts: float = 3600.0
+    ) -> ReplayWindow:
+        """Let messages that were settled be delivered again: for a deliberate rewind, such as offsets that are set back.
+
+        They have the verdict *redelivery*, make no event each, and are counted in the window. Opening it makes one event. It holds in this
+        process, for messages in conflict never.
+
+        Args:
+            destination: Where they lie or were sent to; one name, no pattern.
+            since: When they were sent, at the earliest, with its time zone.
+            until: When they were sent, at the latest.
+            reason: Why, in a line for the auditor.
+            lasts: Seconds after which the window ends; at most a week. `ReplayWindow.close` ends it before.
+
+        Raises:
+            ConfigError: Something is wrong with the above, or no policy speaks of *destination*, or there is no ledger.
+        """
+        way = self._make_incoming(destination)
+        if self.ledger is None:
+            raise ConfigError("this sealer has no ledger: whatever comes again is delivered")
+        from postseal.core.replay import Windows  # noqa: PLC0415 - loaded, as there is a ledger
+
+        with self._lock:
+            if self._windows is None:
+                self._windows = Windows()
+            now = datetime.fromtimestamp(self._clock() / 1e9, UTC)
+            window = self._windows.open(destination, since, until, reason=reason, now=now, lasts=lasts)
+        self.auditor.tell(
+            AuditEvent(
+                time=now,
+                verdict=Verdict.REDELIVERY,
+                detail=f"what was sent from {since.isoformat()} to {until.isoformat()} may be delivered again "
+                f"until {window.ends.isoformat()}: {reason}",
+                destination=destination,
+                policy=way.policy.name,
+                handed_on=True,
+            )
+        )
+        return window
+
+    def _judged(
+        self,
+        way: Incoming,
+        opened: Opened,
+        receipt: Receipt,
+        verdict: Verdict,
+        *,
+        data: bytes,
+        coordinates: Mapping[str, str | int] | None,
+    ) -> Opened:
+        """Do step 11: hand on *opened* with the ledger's *verdict*, or refuse it. Source: SPEC.md 8.1."""
+        if verdict is Verdict.CONFLICT:
+            raise Refused(verdict, "another message of its sender had its id")
+        if verdict is Verdict.DUPLICATE:
+            if self._windows and self._windows.admit(
+                (way.destination, opened.destination or ""), opened.sent_ms, self._clock() / 1e9
+            ):
+                verdict = Verdict.REDELIVERY
+            elif way.policy.on_duplicate == "deliver":
+                detail = "it was settled here before, and is handed on all the same"
+                self._tell_handed_on(verdict, detail, way, data, coordinates)
+            else:
+                raise Refused(verdict, "it was settled here before")
+        return opened.judged(verdict, receipt)
 
     # -- the rest --------------------------------------------------------------------------------------------------
 
@@ -531,11 +672,12 @@ class Sealer:
             _put(self._outgoing, destination, way)
             return way
 
-    def _make_incoming(self, destination: str) -> Incoming:
+    def _make_incoming(self, destination: str, reader: str = "") -> Incoming:
         check_destination(destination)
         policy = self._policies.find(destination)
+        where = (destination, reader) if reader else destination
         with self._lock:
-            if (way := self._incoming.get(destination)) is not None:
+            if (way := self._incoming.get(where)) is not None:
                 return way
             way = Incoming(
                 destination,
@@ -543,11 +685,23 @@ class Sealer:
                 self._policies,
                 self._opening.get(policy.name),
                 self._rings.get(policy.name),
+                register=self._register(policy, reader),
                 clock=self._clock,
                 monotonic=self._monotonic,
             )
-            _put(self._incoming, destination, way)
+            _put(self._incoming, where, way)
             return way
+
+    def _register(self, policy: Policy, reader: str) -> Register | None:
+        if self.ledger is None or policy.mode == "off":
+            return None
+        from postseal.core.replay import Register  # noqa: PLC0415 - for who has a ledger alone
+
+        age = policy.max_message_age
+        # A message may be dated ahead by the skew, and is then stale so much later.
+        return Register(
+            self.ledger, reader, self.ledger.max_age if age is None else age + policy.max_clock_skew
+        )
 
     @staticmethod
     def _beside(
@@ -569,13 +723,15 @@ class Sealer:
             if policy.mode != "tolerate" or (until is not None and self._clock() / 1e9 < until.timestamp()):
                 if policy.mode != "off":
                     detail = f"clear text passes: mode is {policy.mode}"
-                    self.auditor.tell(self._event(Verdict.CLEAR, detail, way, data, coordinates))
+                    self._tell_handed_on(Verdict.CLEAR, detail, way, data, coordinates)
                 return Opened.in_clear(data)
-        examined = way.examine(data, beside)
-        return way.clear(examined) if policy.code is Protection.INTEGRITY else examined
+        return way.examine(data, beside)
 
     @staticmethod
-    def _finish(way: Incoming, examined: Examined, key: OpenedKey) -> Opened:
+    def _finish(way: Incoming, examined: Examined, key: OpenedKey | None) -> Opened:
+        """Open what was examined; with no *key*, what is in integrity."""
+        if key is None:
+            return way.clear(examined)
         opened = way.decrypt(examined, key.key)
         way.learn(examined, key)
         return opened
@@ -587,6 +743,17 @@ class Sealer:
         refused = _as_refused(error, way.destination)
         self.auditor.tell(self._event(refused.verdict, refused.detail, way, data, coordinates))
         return refused
+
+    def _tell_handed_on(
+        self,
+        verdict: Verdict,
+        detail: str,
+        way: Incoming,
+        data: bytes,
+        coordinates: Mapping[str, str | int] | None,
+    ) -> None:
+        """Tell of a message that is delivered, though not as its policy wants it."""
+        self.auditor.tell(self._event(verdict, detail, way, data, coordinates)._replace(handed_on=True))
 
     def _event(
         self,
@@ -715,7 +882,35 @@ def _named(name: str, given: Mapping[str, _T], what: str) -> _T:
         ) from None
 
 
-def _put(ways: dict[str, _T], destination: str, way: _T) -> None:
+def _put(ways: dict[_K, _T], where: _K, way: _T) -> None:
     while len(ways) >= _MAX_DESTINATIONS:
         del ways[next(iter(ways))]
-    ways[destination] = way
+    ways[where] = way
+
+
+def _check_ledger(ledger: Ledger | None, policies: Policies) -> None:
+    """See to it that duplicates are known where a policy speaks of them, for as long as messages may come.
+
+    Raises:
+        ConfigError: They are not.
+    """
+    if ledger is None:
+        for policy in policies:
+            if policy.on_duplicate != "deliver":
+                raise ConfigError(
+                    f"policy {policy.name!r}: on_duplicate = {policy.on_duplicate!r} needs a ledger: give the sealer one"
+                )
+        return
+    if not callable(getattr(ledger, "meet", None)):
+        raise ConfigError(f"ledger must be a Ledger, such as MemoryLedger(), not {type(ledger).__name__}")
+    for policy in policies:
+        if policy.max_message_age is not None and policy.max_message_age > ledger.max_age:
+            raise ConfigError(
+                f"policy {policy.name!r}: max_message_age is {policy.max_message_age:g} seconds, but the ledger remembers for "
+                f"{ledger.max_age:g}: a copy could come when it has forgotten; give it a longer max_age"
+            )
+
+
+def _receipts(messages: tuple[Opened | Receipt, ...]) -> list[Receipt]:
+    found = [each.receipt if isinstance(each, Opened) else each for each in messages]
+    return [receipt for receipt in found if receipt is not None]
