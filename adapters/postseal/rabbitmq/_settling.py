@@ -13,7 +13,8 @@ from enum import Enum
 from itertools import takewhile
 from typing import Final, NamedTuple
 
-from postseal.core import AuditEvent, ConfigError, Opened, Policy, Refused, Sealer, Verdict
+from postseal.core import AuditEvent, AuditUnavailable, ConfigError, Opened, Policy, Refused, Sealer, Verdict
+from postseal.core.audit import QuietLog
 from postseal.core.sealer import SealAtHand
 from postseal.rabbitmq._message import check_policy, destination_of, place_of, speaks_of_rabbitmq
 
@@ -59,10 +60,6 @@ class Turned(NamedTuple):
     def verdict(self) -> Verdict:
         """Why, in one word."""
         return self.error.verdict if isinstance(self.error, Refused) else Verdict.WRONG_DESTINATION
-
-    def tell(self, destination: str) -> None:
-        """Log what became of it."""
-        _log.warning("refused at %s: %s", destination, self.settle.value)
 
 
 class Handed(dict[int, None]):
@@ -122,6 +119,7 @@ class Places(dict[tuple[str, str], Place]):
     def __init__(self, sealer: Sealer) -> None:
         super().__init__()
         self._sealer = sealer
+        self._quiet = QuietLog(_log)
         ours = [policy for policy in sealer.policies if speaks_of_rabbitmq(policy)]
         for policy in ours:
             check_policy(policy)
@@ -169,7 +167,7 @@ class Places(dict[tuple[str, str], Place]):
             # A fault of a key provider, or of ours. Its text may quote anything, so only its kind is logged.
             _log.error("a message of %s could not be opened: %s", exchange, type(error).__name__)
             turned = Turned(error, Settle.RAISE)
-        turned.tell(getattr(error, "destination", ""))
+        self._quiet.warning("refused at %s: %s", getattr(error, "destination", ""), turned.settle.value)
         return turned
 
     def turn_stray(
@@ -191,17 +189,19 @@ class Places(dict[tuple[str, str], Place]):
             return Turned(error, Settle.RAISE)
         destination = f"rabbitmq:{exchange}/{routing_key}".encode("unicode_escape").decode()
         refused = Refused(Verdict.WRONG_DESTINATION, str(error), destination=destination)
-        self._sealer.auditor.tell(
-            AuditEvent(
-                time=datetime.now(UTC),
-                verdict=refused.verdict,
-                detail="no policy speaks of where it was published to",
-                destination=destination,
-                policy="",
-                # What is no UTF-8 comes as bytes.
-                coordinates={k: v if isinstance(v, (str, int)) else repr(v) for k, v in coordinates.items()},
-            )
+        event = AuditEvent(
+            time=datetime.now(UTC),
+            verdict=refused.verdict,
+            detail="no policy speaks of where it was published to",
+            destination=destination,
+            policy="",
+            # What is no UTF-8 comes as bytes.
+            coordinates={k: v if isinstance(v, (str, int)) else repr(v) for k, v in coordinates.items()},
         )
+        try:
+            self._sealer.auditor.tell(event)
+        except AuditUnavailable:  # then nothing may be settled
+            return Turned(error, Settle.RAISE)
         return _turn(refused, policy, destination, auto_ack=auto_ack)
 
 

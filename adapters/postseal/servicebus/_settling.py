@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from azure.servicebus.exceptions import MessageSizeExceededError
 
 from postseal.core import Refused, Verdict
+from postseal.core.audit import QuietLog
 from postseal.core.policy import Policy
 from postseal.servicebus._copies import as_it_came, copy_of, shown
 from postseal.servicebus._flow import Below, Flow
@@ -56,6 +57,7 @@ class Settling:
         self._place = place
         self._make_sender = make_sender
         self._senders: dict[str, Any] = {}
+        self._quiet = QuietLog(_log)
         self._unsaved: deque[tuple[Any, str | None, str]] = deque()
         """Messages that only we have now, each with its verdict and where it belongs."""
 
@@ -64,7 +66,9 @@ class Settling:
         if not self._place.deletes:
             for turned in refused:
                 done = yield from self._settle(turned)
-                _log.warning("%s refused at %s: %s", turned.refusal.verdict, self._place.entity_path, done)
+                self._quiet.warning(
+                    "%s refused at %s: %s", turned.refusal.verdict, self._place.entity_path, done
+                )
         elif refused:
             try:
                 yield from self.save()
@@ -79,7 +83,7 @@ class Settling:
         else:
             done = "kept until it is in the quarantine"
             self._unsaved.append((turned.message, turned.refusal.verdict.value, policy.quarantine))
-        _log.warning("%s refused at %s: %s", turned.refusal.verdict, self._place.entity_path, done)
+        self._quiet.warning("%s refused at %s: %s", turned.refusal.verdict, self._place.entity_path, done)
 
     def _settle(self, turned: Turned) -> Flow[str]:
         policy, message = self._place.policy, turned.message

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from botocore.exceptions import ClientError
 
+from postseal.core.audit import QuietLog
 from postseal.core.policy import Policy
 from postseal.sqs._message import is_fifo, text_md5
 from postseal.sqs._sending import AsItCame
@@ -63,6 +64,7 @@ class Settling:
     def __init__(self, *, queue_urls: Mapping[str, str], retry_after: int) -> None:
         self._queue_urls = {destination: AsItCame(url) for destination, url in queue_urls.items()}
         self._retry_after = retry_after
+        self._quiet = QuietLog(_log)
 
     def settle(
         self, queue_url: str, destination: str, policy: Policy, refused: Sequence[Turned]
@@ -71,9 +73,9 @@ class Settling:
         going = yield from self.take(destination, policy, refused)
         gone = (yield from _delete(queue_url, going)) if going else 0
         if gone:
-            _log.warning("%d refused at %s: %s", gone, destination, _DONE[policy.on_refused])
+            self._quiet.warning("%d refused at %s: %s", gone, destination, _DONE[policy.on_refused])
         if left := len(refused) - gone:
-            _log.warning("%d refused at %s: left there for its redrive policy", left, destination)
+            self._quiet.warning("%d refused at %s: left there for its redrive policy", left, destination)
 
     def take(self, destination: str, policy: Policy, refused: Sequence[Turned]) -> Steps[list[Received]]:
         """Do with *refused* messages what comes before their deletion, and return those that may be deleted."""

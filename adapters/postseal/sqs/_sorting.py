@@ -264,17 +264,21 @@ class Sorting:
         """Refuse, and tell of, a message that the sealer has nothing against."""
         refusal = Refused(verdict, detail, destination=self.destination)
         stays = stays or self._place.policy.mode == "observe"
-        self.refused.append(Turned(received, refusal, stays))
-        self._auditor.tell(
-            AuditEvent(
-                time=datetime.now(UTC),
-                verdict=verdict,
-                detail=detail,
-                destination=self.destination,
-                policy=self._place.policy.name,
-                coordinates=received.coordinates,
-            )
+        event = AuditEvent(
+            time=datetime.now(UTC),
+            verdict=verdict,
+            detail=detail,
+            destination=self.destination,
+            policy=self._place.policy.name,
+            coordinates=received.coordinates,
         )
+        try:
+            self._auditor.tell(event)
+        except KeyUnavailable:  # what must be written was not
+            self.withheld.append(received)
+            self._hold(received)
+        else:
+            self.refused.append(Turned(received, refusal, stays))
 
 
 def _fill(message: dict[str, Any], text: str, body: bytes) -> None:

@@ -16,9 +16,10 @@ sealer, so that programs need not.
 
 from typing import TYPE_CHECKING, Any
 
-from postseal.core.audit import AuditEvent
+from postseal.core.audit import AlarmEvent, AlarmLimits, AuditEvent, AuditSink, FloodLimit, MoreEvents
 from postseal.core.datakeys import DataKeyLimits, OpeningLimits
 from postseal.core.errors import (
+    AuditUnavailable,
     ConfigError,
     KeyRefused,
     KeyUnavailable,
@@ -46,7 +47,11 @@ if TYPE_CHECKING:
     from postseal.core.replay import Ledger, MemoryLedger, RedisLedger, ReplayWindow, SqliteLedger
 
 __all__ = [
+    "AlarmEvent",
+    "AlarmLimits",
     "AuditEvent",
+    "AuditSink",
+    "AuditUnavailable",
     "AwsKms",
     "AzureKeyVault",
     "CombinedKeys",
@@ -54,6 +59,7 @@ __all__ = [
     "DataKeyLimits",
     "Ed25519Key",
     "Es256Key",
+    "FloodLimit",
     "HmacKey",
     "KeyContext",
     "KeyProvider",
@@ -64,6 +70,7 @@ __all__ = [
     "LedgerUnavailable",
     "MemoryLedger",
     "MissingExtraError",
+    "MoreEvents",
     "NewDataKey",
     "Opened",
     "OpeningKey",

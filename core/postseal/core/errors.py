@@ -6,6 +6,7 @@
     |- Refused                        this message will never be handed on: settle and audit
     |- TooLarge (ValueError)          too large for its broker once sealed: send less
     |- KeyUnavailable                 the key service did not answer: keep the message, try again
+    |  |- AuditUnavailable            an event that must be written could not be: likewise
     |  `- LedgerUnavailable           the ledger of deliveries did not answer: likewise
     |- KeyRefused                     the key service said no: mend rights or keys
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = [
+    "AuditUnavailable",
     "ConfigError",
     "KeyBroken",
     "KeyRefused",
@@ -118,6 +120,13 @@ class KeyUnavailable(PostsealError):
 
 class LedgerUnavailable(KeyUnavailable):
     """The ledger of deliveries did not answer: its disk is full, its server is away. Keep the message and try again."""
+
+
+class AuditUnavailable(KeyUnavailable):
+    """A message was to be refused, and its event must be written somewhere that did not take it. Keep the message and try again.
+
+    A kind of `KeyUnavailable`, because whoever consumes does the same.
+    """
 
 
 class KeyRefused(PostsealError):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from postseal.core.context import Headers, byte_head, byte_string, canonical
+from postseal.core.counting import Tally
 from postseal.core.crypto import TAG_SIZE, InvalidSignature, InvalidTag, MessageKey
 from postseal.core.datakeys import OpenedKey, OpeningKeys
 from postseal.core.errors import ConfigError, KeyUnavailable, Refused, Verdict
@@ -89,6 +90,7 @@ class Incoming:
         register: Asks the ledger; None where there is none.
         clock: Nanoseconds since the epoch.
         monotonic: In seconds; the clock of *keys*.
+        tally: Counts what is opened or verified.
     """
 
     def __init__(
@@ -102,7 +104,9 @@ class Incoming:
         register: Register | None = None,
         clock: Callable[[], int] = time.time_ns,
         monotonic: Callable[[], float] = time.monotonic,
+        tally: Tally | None = None,
     ) -> None:
+        self.tally = tally or Tally()
         self.policy = policy
         self.destination = destination
         self.keys = keys
@@ -279,6 +283,7 @@ class Incoming:
             always_timed=self._oldest is not None,
             clock=self._clock,
             monotonic=self._monotonic,
+            count=self.tally.tick,
             shapes=self._shapes_of(envelope, skeleton),
             other=other,
             note=note,

@@ -161,6 +161,7 @@ def short_way(  # noqa: C901, PLR0915 - see above
     always_timed: bool,
     clock: Callable[[], int],
     monotonic: Callable[[], float],
+    count: Callable[[], int],
     shapes: Shapes,
     other: ShortWay | None,
     note: Callable[[bytes, bytes], Any] | None = None,
@@ -178,6 +179,7 @@ def short_way(  # noqa: C901, PLR0915 - see above
         always_timed: Whether the policy limits the age of messages.
         clock: Nanoseconds since the epoch.
         monotonic: Seconds; the clock of *key*.
+        count: Counts a message that was opened.
         shapes: Of envelopes by their length: shared by all kinds of messages whose parts have these sizes.
         other: The way of another kind of message of the same data key.
         note: Notes a message in the ledger by its id and the tag of its ciphertext; gives None where more is to be said of it.
@@ -271,6 +273,7 @@ def short_way(  # noqa: C901, PLR0915 - see above
             tag = ciphertext[-TAG_SIZE:] or data[where][-TAG_SIZE:]
             if (receipt := note(message_id, tag)) is None:
                 return None  # the whole way says what it is
+        count()
         opened = _new(Opened)  # without __init__, which would cost as much again
         opened.body = body
         opened._facts = facts  # noqa: SLF001 - of our own making

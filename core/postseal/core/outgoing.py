@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple, NoReturn
 
 from postseal.core.context import EMPTY, byte_head, byte_string
+from postseal.core.counting import Tally
 from postseal.core.crypto import NONCE_SIZE, HmacContext, RandomBytes
 from postseal.core.datakeys import SealingKey, SealingKeys, Write
 from postseal.core.errors import ConfigError, nearest
@@ -83,6 +84,7 @@ class Outgoing:
         clock: Nanoseconds since the epoch.
         monotonic: In seconds; the clock of *keys*.
         random: Gives nonce and message id, in this order, in one call of 28 bytes.
+        tally: Counts what is sealed.
 
     Raises:
         ConfigError: This sender may not sign here.
@@ -99,6 +101,7 @@ class Outgoing:
         clock: Callable[[], int],
         monotonic: Callable[[], float],
         random: RandomBytes,
+        tally: Tally,
     ) -> None:
         if policy.senders and sender not in policy.senders:
             raise ConfigError(
@@ -115,6 +118,7 @@ class Outgoing:
         self._monotonic = monotonic
         self._small = 0 if keys is None else min(keys.small, MAX_BODY)
         self._random = random
+        self.tally = tally
         self._middles = _Heads(before=b"\xa0")
         self._payload_heads = _Heads()
         self._ring = None if self.passes else ring
@@ -193,6 +197,7 @@ class Outgoing:
             sign, sign_unbound, begin_mac = signing.sign, signing.sign_unbound, signing.begin_mac
             before, behind = signing.head, byte_head(signing.algorithm.signature_size)
         middles, payload_heads, join = self._middles, self._payload_heads, b"".join
+        count = self.tally.tick
         constant = len(ENCRYPT_HEAD) + end - template.begin + len(tail)
         second = (0, b"")
         """In nanoseconds since the epoch, and what is encoded of it: the same for all its messages."""
@@ -222,6 +227,7 @@ class Outgoing:
             if external is not UNBOUND:
                 aad = aad[:end] + external
             ciphertext = encrypt(nonce, body, aad)
+            count()
             size = len(ciphertext)
             middle = middles[size]
             if not before:
@@ -273,6 +279,7 @@ class Outgoing:
         ).encode()
         payload = byte_head(len(body)) + body
         signature = signing.sign_raw(to_be_signed_head(signing.algorithm, protected) + external + payload)
+        self.tally.tick()
         behind = byte_head(signing.algorithm.signature_size)
         return b"".join((signed_head(signing.algorithm, protected), payload, behind, signature))
 

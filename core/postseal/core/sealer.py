@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Protocol, Self, TypeAlias, TypeVar
 
-from postseal.core.audit import AuditEvent, Auditor
+from postseal.core.audit import AlarmEvent, AlarmLimits, AuditEvent, Auditor, AuditSink, FloodLimit
 from postseal.core.context import Headers, check_destination, check_name
 from postseal.core.crypto import HmacContext, MessageKey, RandomBytes, random_bytes
 from postseal.core.datakeys import OpenedKey, OpeningKeys, SealingKeys
@@ -75,6 +75,10 @@ class Sealer:
         verify_only: For gateways: `verify` works, with no *keys* given whatever the policies name, and neither sealing nor opening does. It
             takes no private keys.
         on_audit: Called with each `AuditEvent`.
+        audit: Where events are written, beside `logging`: `AuditFile`, `AuditSyslog`.
+        audit_log: How many events `logging` is told whole; None for all of them.
+        alarm: When refused messages are so many that the alarm is raised; None for never.
+        on_alarm: Called with each `AlarmEvent`: once when it is raised, once when it is over.
         clock: Nanoseconds since the epoch.
         monotonic: Seconds; runs the caches.
         random: Gives random bytes. Only for test vectors.
@@ -94,12 +98,24 @@ class Sealer:
         deduplication_secret: bytes | None = None,
         verify_only: bool = False,
         on_audit: Callable[[AuditEvent], None] | None = None,
+        audit: Iterable[AuditSink] = (),
+        audit_log: FloodLimit | None = FloodLimit(),  # noqa: B008 - frozen
+        alarm: AlarmLimits | None = AlarmLimits(),  # noqa: B008 - frozen
+        on_alarm: Callable[[AlarmEvent], None] | None = None,
         clock: Callable[[], int] = time.time_ns,
         monotonic: Callable[[], float] = time.monotonic,
         random: RandomBytes = random_bytes,
     ) -> None:
         self.sender = check_name(sender, "sender")
-        self.auditor = Auditor(on_audit)
+        self.auditor = Auditor(
+            on_audit,
+            sinks=audit,
+            log=audit_log,
+            alarm=alarm,
+            on_alarm=on_alarm,
+            clock=clock,
+            monotonic=monotonic,
+        )
         self._policies = Policies(policies)
         self.ledger = ledger
         _check_ledger(ledger, self._policies)
@@ -375,6 +391,7 @@ class Sealer:
                 return examined
             opened = self._finish(way, examined, way.fetch(examined) if way.hides else None)
             if way.register is None or not is_delivery:
+                way.tally.tick()
                 return opened
             receipt = way.receipt(way.register, examined)
             verdict = way.register.ledger.meet(receipt)
@@ -412,6 +429,7 @@ class Sealer:
             key = await way.fetch_async(examined) if way.hides else None
             opened = self._finish(way, examined, key)
             if way.register is None or not is_delivery:
+                way.tally.tick()
                 return opened
             receipt = way.receipt(way.register, examined)
             verdict = await way.register.ledger.ameet(receipt)
@@ -459,6 +477,7 @@ class Sealer:
                 return None
             opened = self._finish(way, examined, key)
             if register is None:
+                way.tally.tick()
                 return opened
             receipt = way.receipt(register, examined)
             verdict = register.ledger.meet(receipt)
@@ -507,10 +526,12 @@ class Sealer:
         data = _as_bytes(envelope)
         beside = self._beside(way.policy, headers, content_encoding, ordering_key)
         try:
-            return way.verified(way.examine(data, beside))
+            verified = way.verified(way.examine(data, beside))
         except Refused as error:
             refused = self._refusal(error, way, data, coordinates)
             raise refused from _cause(error, refused)
+        way.tally.tick()
+        return verified
 
     # -- the ledger ------------------------------------------------------------------------------------------------
 
@@ -612,6 +633,7 @@ class Sealer:
                 self._tell_handed_on(verdict, detail, way, data, coordinates)
             else:
                 raise Refused(verdict, "it was settled here before")
+        way.tally.tick()
         return opened.judged(verdict, receipt)
 
     # -- the rest --------------------------------------------------------------------------------------------------
@@ -631,7 +653,7 @@ class Sealer:
         return way.policy
 
     def close(self) -> None:
-        """Forget all data keys. The sealer can go on; it will ask for new ones."""
+        """Forget all data keys, write what the audit held back. The sealer can go on; it will ask for new keys."""
         with self._lock:
             for outgoing in self._outgoing.values():
                 if outgoing.keys is not None:
@@ -640,6 +662,7 @@ class Sealer:
                 incoming.forget()
             for opening in self._opening.values():
                 opening.drop()
+        self.auditor.close()
 
     def __enter__(self) -> Self:
         return self
@@ -668,6 +691,7 @@ class Sealer:
                 clock=self._clock,
                 monotonic=self._monotonic,
                 random=self._random,
+                tally=self.auditor.sealed[destination],
             )
             _put(self._outgoing, destination, way)
             return way
@@ -688,6 +712,7 @@ class Sealer:
                 register=self._register(policy, reader),
                 clock=self._clock,
                 monotonic=self._monotonic,
+                tally=self.auditor.passed[destination],
             )
             _put(self._incoming, where, way)
             return way
