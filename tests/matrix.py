@@ -27,6 +27,7 @@ NEEDS = (
     "azure-keyvault-keys",
     "aiohttp",
     "hvac",
+    "shamir-mnemonic",
     "hatchling",
 )
 

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from postseal.core.cli import demo, inspect
+from postseal.core.cli import archive, demo, inspect, recover
 from postseal.core.cli._console import printable
 from postseal.core.errors import PostsealError, nearest
 
@@ -41,6 +41,8 @@ app = typer.Typer(
 )
 app.command("demo")(demo.command)
 app.command("inspect")(inspect.command)
+app.command("recover")(recover.command)
+app.add_typer(archive.app, name="archive")
 
 
 def _show_version(asked: bool) -> None:
