@@ -66,6 +66,8 @@ class Opening:
     also_here: tuple[str, ...] = ()  # destinations whose messages may also lie here
     senders: tuple[str, ...] = ()
     bind_headers: tuple[str, ...] = ()
+    encrypt_headers: tuple[str, ...] = ()
+    in_reply_to: bytes | None = None  # the reference of the request that it must answer
     max_age_s: int | None = None
     skew_s: int = 300
     headers: dict[str, list[Any]] = field(default_factory=dict)
@@ -99,6 +101,8 @@ class Inner:
     policy_version: int
     bound_names: tuple[str, ...]
     commitment: bytes | None
+    framed: bool
+    in_reply_to: bytes | None
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,7 @@ class Result:
     inner: Inner
     outer: Outer | None
     intermediate: dict[str, bytes]
+    headers: tuple[tuple[str, Any], ...] = ()  # those that were encrypted
 
 
 # --- 3.4 Telling an envelope from something else
@@ -235,7 +240,10 @@ def _inner(tag: Any, protection: int) -> Inner:
     alg = _whole(header[1], -(2**32), 2**32)
     _need(alg == 3 if form == 96 else TAG_OF.get(alg) == form, "algorithm of the tag")
     claims = _map(header[15], {1, 3, 6, 7}, {4})
-    fixed = _list(header[POSTSEAL], 7, 7)
+    fixed = _list(header[POSTSEAL], 7, 8)
+    more = _map(fixed.pop(6), set(), {1, 2} if form == 96 else {2}) if len(fixed) == 8 else None
+    _need(more is None or more, "an empty map of more")
+    more = more or {}
     _need(_whole(fixed[0], 0, 2**64) == 1, "version")
     said = _whole(fixed[1], 1, 3)
     # Confidentiality and privacy share the form; privacy without its signature is for section 8 to refuse.
@@ -281,6 +289,8 @@ def _inner(tag: Any, protection: int) -> Inner:
         policy_version=_whole(fixed[4], 0, 2**32 - 1),
         bound_names=names,
         commitment=commitment,
+        framed=1 in more and _whole(more[1], 1, 1) == 1,
+        in_reply_to=_bytes(more[2], 32, 32) if 2 in more else None,
     )
 
 
@@ -301,6 +311,45 @@ def external_aad(
     return cbor2.dumps(
         ["postseal v1", content_encoding, ordering_key, [[name, values] for name, values in bound]]
     )
+
+
+def frame(headers: list[tuple[str, list[Any]]], body: bytes) -> bytes:
+    """The frame of section 3.5."""
+    return cbor2.dumps([[[name, values] for name, values in headers], body])
+
+
+def unframe(data: bytes) -> tuple[dict[str, list[Any]], bytes]:
+    """Take a frame apart: the values of each encrypted header, and the body."""
+    try:
+        entries, body = _list(_decode(data), 2, 2)
+        found: dict[str, list[Any]] = {}
+        for entry in _list(entries, 1, 64):
+            name, values = _list(entry, 2, 2)
+            found[_text(name, 1, 255)] = [_value(value) for value in _list(values, 0, 1024)]
+        _need([name.encode() for name in found] == sorted(name.encode() for name in found), "order of names")
+        _need(len(found) == len(entries), "a name twice")
+        return found, _bytes(body, 0, 2**31)
+    except RefusedError as refused:
+        raise RefusedError("malformed", 11, str(refused)) from refused
+
+
+def _value(value: Any) -> Any:
+    if type(value) is int:
+        return _whole(value, -(2**63), 2**64 - 1)
+    _need(value is None or type(value) in (str, bytes, bool), "value of a header")
+    return value
+
+
+def reference_of(inner: Inner) -> bytes:
+    """The reference by which a reply names its request, section 5.4."""
+    seconds, millis = divmod(inner.sent_ms, 1000)
+    named = [inner.sender, inner.destination, inner.message_id, seconds, millis, inner.commitment]
+    return hashlib.sha256(cbor2.dumps(["postseal v1 request", *named])).digest()
+
+
+def folded(name: str) -> str:
+    """What all names have in common that may be taken for one another, section 5.2."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 
 def hkdf(secret: bytes, info: bytes, length: int) -> bytes:
@@ -365,6 +414,13 @@ def open_envelope(data: bytes, opening: Opening) -> Result:
     """
     inner, outer = parse(data)
     _policy(inner, opening)
+    twins = [
+        n
+        for n in opening.headers
+        if n not in inner.bound_names and folded(n) in map(folded, inner.bound_names)
+    ]
+    if twins:
+        raise RefusedError("forged", 6, "a name that may be taken for a bound one")
     bound = [(name, opening.headers.get(name, [])) for name in inner.bound_names]
     aad = external_aad(opening.content_encoding, opening.ordering_key, bound)
     found = {"external_aad": aad}
@@ -389,7 +445,20 @@ def open_envelope(data: bytes, opening: Opening) -> Result:
         body = AESGCM(message_key).decrypt(inner.nonce, inner.payload, structure)
     except InvalidTag:
         raise RefusedError("forged", 10, "tag") from None
-    return Result(body, inner, outer, found)
+    if not inner.framed:
+        return Result(body, inner, outer, found)
+    found["frame"] = body
+    headers, body = unframe(body)
+    if not set(opening.encrypt_headers) <= set(headers):
+        raise RefusedError("downgrade", 11, "encrypted headers")
+    _beside(opening, list(headers), 11)
+    pairs = tuple((name, value) for name, values in headers.items() for value in values)
+    return Result(body, inner, outer, found, pairs)
+
+
+def _beside(opening: Opening, names: list[str], step: int) -> None:
+    if {folded(name) for name in names} & {folded(name) for name in opening.headers}:
+        raise RefusedError("forged", step, "an encrypted header stands beside")
 
 
 def _policy(inner: Inner, opening: Opening) -> None:
@@ -399,8 +468,16 @@ def _policy(inner: Inner, opening: Opening) -> None:
         raise RefusedError("downgrade", 3, "policy")
     if not set(opening.bind_headers) <= set(inner.bound_names):
         raise RefusedError("downgrade", 3, "bound headers")
+    if opening.encrypt_headers and not inner.framed:
+        raise RefusedError("downgrade", 3, "encrypted headers")
+    if inner.framed:
+        _beside(opening, list(opening.encrypt_headers), 3)
     if inner.destination not in (opening.destination, *opening.also_here):
         raise RefusedError("wrong-destination", 4)
+    if opening.in_reply_to is not None and inner.in_reply_to is None:
+        raise RefusedError("downgrade", 4, "no reply")
+    if opening.in_reply_to is not None and inner.in_reply_to != opening.in_reply_to:
+        raise RefusedError("wrong-destination", 4, "the reply to another request")
     if opening.senders and inner.sender not in opening.senders:
         raise RefusedError("unknown-sender", 5)
 

@@ -134,6 +134,8 @@ def test_confidentiality_shows_every_part(sealer, inspect):
         "policy": "hidden",
         "policy_version": 7,
         "bound_headers": ["content-type", "tenant"],
+        "encrypts_headers": False,
+        "in_reply_to": None,
         "encryption": {
             "algorithm": "AES-256-GCM",
             "number": 3,

@@ -45,7 +45,7 @@ def test_there_are_at_least_sixty_and_every_verdict_of_opening_is_among_them():
         "stale",
         "future",
     }
-    assert {VECTORS[name]["expect"]["step"] for name in REFUSED} == set(range(1, 11))
+    assert {VECTORS[name]["expect"]["step"] for name in REFUSED} == set(range(1, 12))
 
 
 def test_the_script_makes_exactly_these_files(make, tmp_path):
@@ -60,7 +60,7 @@ def test_the_worked_examples_of_the_spec_are_what_the_script_makes(make):
     assert make.BEGIN in spec
 
 
-@pytest.mark.parametrize("index", range(4))
+@pytest.mark.parametrize("index", range(5))
 def test_the_worked_examples_of_the_spec_are_what_the_library_seals_and_opens(make, index):
     title, message = make.EXAMPLES[index]
     spec = (ROOT / "core" / "SPEC.md").read_text("utf-8")
@@ -86,6 +86,8 @@ def test_opens_the_whole_way_and_the_short_way(name):
         assert opened.destination == expect["destination"]
         assert opened.policy == expect["policy"]
         assert opened.message_id == expect["message_id"]
+        assert list(opened.headers) == load.headers(expect.get("headers", []))
+        assert opened.in_reply_to == expect.get("in_reply_to")
         assert opened.content_type == expect["content_type"]
         assert opened.origin.value == expect["origin"]
         assert round(opened.sent_at.timestamp() * 1000) == expect["sent_ms"]
@@ -101,6 +103,7 @@ def test_reference_opens_it_with_the_same_intermediate_values(name):
         load.binary(vector, "envelope"), load.reference_opening(vector["opening"])
     )
     assert result.body == load.binary(vector["expect"], "body")
+    assert list(result.headers) == load.headers(vector["expect"].get("headers", []))
     told = {step: bytes.fromhex(value) for step, value in vector["intermediate"].items()}
     for step in told.keys() & result.intermediate.keys():
         assert result.intermediate[step] == told[step], step

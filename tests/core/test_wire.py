@@ -50,6 +50,8 @@ headers = st.builds(
     nonce=st.binary(min_size=12, max_size=12),
     commitment=st.binary(min_size=32, max_size=32),
     key_id=st.none(),
+    framed=st.booleans(),
+    in_reply_to=st.none() | st.binary(min_size=32, max_size=32),
 )
 recipients = st.lists(
     st.builds(

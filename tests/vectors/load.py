@@ -83,6 +83,7 @@ def policy(entry: dict[str, Any]) -> Policy:
         accept_from=entry["accept_from"],
         senders=entry["senders"],
         bind_headers=entry["bind_headers"],
+        encrypt_headers=entry.get("encrypt_headers", []),
         bind_ordering_key=entry["bind_ordering_key"],
         max_message_age=entry["max_message_age_s"],
         max_clock_skew=entry["max_clock_skew_s"],
@@ -157,7 +158,8 @@ class Consumer:
         """Open *envelope* as the vector says, or with what *at* says to be beside it."""
         at = at or self._opening
         self.clock_ms = at["clock_ms"]
-        return self.sealer.open(envelope, destination=self.destination, **beside(at))
+        demanded = self._opening.get("in_reply_to")
+        return self.sealer.open(envelope, destination=self.destination, in_reply_to=demanded, **beside(at))
 
 
 class FixedKeys:
@@ -203,6 +205,7 @@ def seal(sealing: dict[str, Any], body: bytes) -> bytes:
     expires = sealing["expires_s"]
     return producer(sealing).seal(
         body,
+        in_reply_to=sealing.get("in_reply_to"),
         destination=sealing["destination"],
         content_type=sealing["content_type"],
         expires_at=None if expires is None else datetime.fromtimestamp(expires, UTC),
@@ -236,6 +239,8 @@ def reference_opening(opening: dict[str, Any]) -> reference.Opening:
         also_here=tuple(rules["destinations"]) if here in rules["accept_from"] else (),
         senders=tuple(rules["senders"]),
         bind_headers=tuple(rules["bind_headers"]),
+        encrypt_headers=tuple(rules.get("encrypt_headers", ())),
+        in_reply_to=bytes.fromhex(opening["in_reply_to"]) if "in_reply_to" in opening else None,
         max_age_s=rules["max_message_age_s"],
         skew_s=rules["max_clock_skew_s"],
         headers=found,

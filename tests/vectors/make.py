@@ -96,6 +96,9 @@ class Message:
     headers: tuple[tuple[str, Any], ...] = ()
     recipients: tuple[tuple[int, bytes, bytes], ...] | None = None
     key: Key | None = None
+    encrypted: tuple[str, ...] = ()
+    inside: tuple[tuple[str, Any], ...] = ()
+    in_reply_to: bytes | None = None
 
     @property
     def hides(self) -> bool:
@@ -170,17 +173,26 @@ def header_pieces(m: Message, commitment: bytes | None) -> dict[str, bytes]:
         "exp": b"" if m.expires_s is None else b"\x04" + cbor2.dumps(m.expires_s),
         "iat": b"\x06" + cbor2.dumps(m.clock_ms // 1000),
         "cti": b"\x07" + bstr(m.message_id),
-        "postseal": cbor2.dumps(ref.POSTSEAL) + head(4, 7),
+        "postseal": cbor2.dumps(ref.POSTSEAL) + head(4, 8 if m.encrypted or m.in_reply_to else 7),
         "version": cbor2.dumps(1),
         "protection": cbor2.dumps(CODES[m.protection]),
         "milliseconds": millis,
         "policy": text(m.policy),
         "policy version": cbor2.dumps(m.policy_version),
         "bound": head(4, len(m.bound)) + b"".join(map(text, m.bound)),
+        "more": more_piece(m),
         "commitment": b"\xf6" if commitment is None else bstr(commitment),
         "end": b"",
     }
     return {name: piece for name, piece in pieces.items() if piece or name == "end"}
+
+
+def more_piece(m: Message) -> bytes:
+    """Encode the map of SPEC.md 4.1."""
+    more: dict[int, Any] = {1: 1} if m.encrypted else {}
+    if m.in_reply_to is not None:
+        more[2] = m.in_reply_to
+    return cbor2.dumps(more) if more else b""
 
 
 def recipient_piece(algorithm: int, kid: bytes, wrapped: bytes) -> bytes:
@@ -214,6 +226,7 @@ def make(
     outer: Edits = {},  # noqa: B006
     signed: Edits = {},  # noqa: B006
     sign_as: int | None = None,
+    plaintext: bytes | None = None,
 ) -> Made:
     """Seal *m*, with pieces replaced: of the *header*, of COSE_Encrypt, of the *outer* header, of COSE_Mac0 or COSE_Sign1.
 
@@ -232,7 +245,10 @@ def make(
     pieces = header_pieces(m, commitment)
     protected = merged(pieces, header)
     structure = ref.enc_structure(protected, aad)
-    ciphertext = AESGCM(message_key).encrypt(m.nonce, m.body, structure)
+    if plaintext is None:
+        inside = [(name, [v for n, v in m.inside if n == name]) for name in m.encrypted]
+        plaintext = ref.frame(inside, m.body) if m.encrypted else m.body
+    ciphertext = AESGCM(message_key).encrypt(m.nonce, plaintext, structure)
     recipients = m.all_recipients()
     steps |= {
         "message_key": message_key,
@@ -241,6 +257,8 @@ def make(
         "enc_structure": structure,
         "ciphertext": ciphertext,
     }
+    if m.encrypted:
+        steps["frame"] = plaintext
     form = {
         "tag": b"\xd8\x60",
         "array": b"\x84",
@@ -372,7 +390,9 @@ def policy_json(m: Message, **changes: Any) -> dict[str, Any]:
         "max_message_age_s": None,
         "max_clock_skew_s": 300,
     }
-    if set(changes) - set(policy):
+    if m.encrypted:
+        policy["encrypt_headers"] = list(m.encrypted)
+    if set(changes) - set(policy) - {"encrypt_headers"}:
         raise KeyError(changes)
     return policy | changes
 
@@ -389,19 +409,20 @@ def opening_json(
         "wrapping_keys": {"main-1": WRAPPING_KEY.hex()} if m.hides else {},
         "verifying_keys": [] if m.key is None else [key_json(key, private=False) for key in ring],
     }
-    if set(changes) - set(opening) - {"opening_keys"}:
+    if set(changes) - set(opening) - {"opening_keys", "in_reply_to"}:
         raise KeyError(changes)
     return opening | changes
 
 
 def sealing_json(m: Message) -> dict[str, Any]:
     """Return what a producer is given that seals *m*."""
-    return {
+    more = {} if m.in_reply_to is None else {"in_reply_to": m.in_reply_to.hex()}
+    return more | {
         "clock_ms": m.clock_ms,
         "sender": m.sender,
         "destination": m.destination,
         "policy": policy_json(m),
-        **beside_json(m),
+        **beside_json(replace(m, headers=m.headers + m.inside)),
         "content_type": m.content_type,
         "expires_s": m.expires_s,
         "message_id": m.message_id.hex(),
@@ -444,6 +465,8 @@ def opens(
             "expires_s": m.expires_s,
             "content_type": m.content_type,
             "origin": origin,
+            **({"headers": [value_json(*pair) for pair in m.inside]} if m.encrypted else {}),
+            **({} if m.in_reply_to is None else {"in_reply_to": m.in_reply_to.hex()}),
             **binary("body", m.body),
         },
         "opening": opening_json(m, **opening),
@@ -499,6 +522,8 @@ def all_vectors() -> Iterator[Vector]:
     yield from confidentiality_opens()
     yield from public_key_opens()
     yield from signed_opens()
+    yield from more_opens()
+    yield from more_refused()
     yield from not_an_envelope()
     yield from bad_encoding()
     yield from bad_header()
@@ -628,6 +653,112 @@ def signed_opens() -> Iterator[Vector]:
     pending = opening_json(PRIVATE)["verifying_keys"]
     pending[0] |= {"state": "pending"}
     yield opens("privacy-pending-key", "A pending key verifies already.", "8 step 6", PRIVATE, seals=False, verifying_keys=pending)
+
+
+# --- encrypted headers, replies
+
+
+INSIDE = replace(PLAIN, encrypted=("patient", "tenant"), inside=(("patient", b"4711"), ("tenant", b"north")))
+ANSWER = replace(PLAIN, in_reply_to=filled("a request", 32))
+
+
+def more_opens() -> Iterator[Vector]:
+    yield opens("confidentiality-encrypted-headers", "Two headers travel inside, encrypted with the body.", "3.5, 4.1", INSIDE)
+    yield opens("confidentiality-encrypted-absent", "The policy encrypts headers that the message has not; it is framed all the same.", "3.5", replace(INSIDE, inside=()))
+    typed = replace(
+        PLAIN,
+        body=b"",
+        encrypted=("b", "i", "k", "n", "t", "ä"),
+        inside=(("b", b"\x00\xff"), ("b", b""), ("i", 0), ("i", -(2**63)), ("i", 2**64 - 1), ("k", True), ("k", False), ("n", None), ("t", "text ✓"), ("ä", "")),
+    )
+    yield opens("confidentiality-encrypted-values", "Encrypted values of every type, some names more than once, around an empty body.", "3.5, 5.2", typed)
+    both = replace(INSIDE, content_type="application/json", expires_s=NOW // 1000 + 10, bound=("correlation-id",), headers=(("correlation-id", b"c-17"),))
+    yield opens("confidentiality-encrypted-and-bound", "Some headers are bound, some are encrypted.", "3.5, 5.2", both)
+    lists = replace(PLAIN, encrypted=tuple(f"{i:02}" + "h" * 253 for i in range(64)), inside=tuple((f"00{'h' * 253}", i) for i in range(1024)))
+    yield opens("confidentiality-encrypted-most", "As many names, and values of one name, as may be.", "9", lists)
+    private = replace(INSIDE, protection="privacy", key=EDDSA)
+    yield opens("privacy-encrypted-headers", "Encrypted headers, signed by Ed25519.", "3.2, 3.5", private)
+    yield opens("confidentiality-encrypts-more", "More headers are encrypted than the consumer's policy demands: handed on all the same.", "8 step 11", INSIDE, seals=False, policy=policy_json(PLAIN))
+    yield opens("confidentiality-reply", "The reply to a request, which the consumer names.", "5.4, 8 step 4", ANSWER, in_reply_to=filled("a request", 32).hex())
+    yield opens("confidentiality-reply-to-nobody", "A reply opens for who does not say which request it has to answer.", "8 step 4", ANSWER, seals=False)
+    every = replace(private, in_reply_to=filled("a request", 32))
+    yield opens("privacy-reply-with-encrypted-headers", "A reply with encrypted headers.", "4.1", every, in_reply_to=filled("a request", 32).hex())
+    signed = replace(SIGNED, in_reply_to=filled("a request", 32))
+    yield opens("integrity-reply", "A reply that is only signed.", "4.1", signed, in_reply_to=filled("a request", 32).hex())
+
+
+def more_refused() -> Iterator[Vector]:
+    def vector(name: str, what: str, spec: str, verdict: str, step: int, envelope: Made, m: Message = INSIDE, **opening: Any) -> Vector:  # noqa: PLR0917 - as in `refused`
+        return refused(name, what, spec, verdict, step, envelope.envelope, m, **opening)
+
+    encrypting = policy_json(INSIDE)
+    yield vector("downgrade-no-frame", "A consumer whose policy encrypts headers gets a message that has no frame.", "8 step 3", "downgrade", 3, make(PLAIN), warm_up=INSIDE, policy=encrypting)
+    less = replace(INSIDE, encrypted=("patient",), inside=INSIDE.inside[:1])
+    yield vector("downgrade-frame-lacks-a-name", "One header that the policy encrypts is not among those that were.", "8 step 11", "downgrade", 11, make(less), policy=encrypting)
+    beside = [value_json("tenant", b"south")]
+    yield vector("forged-encrypted-header-beside", "A9: beside the envelope somebody put a header of a name that the policy encrypts.", "8 step 3", "forged", 3, make(INSIDE), headers=beside)
+    twin = [value_json("Tenant", b"south")]
+    yield vector("forged-encrypted-header-twin", "The same in another case.", "8 step 3", "forged", 3, make(INSIDE), headers=twin)
+    yield vector("forged-encrypted-header-beside-lax", "The same where the consumer's own policy encrypts none.", "8 step 11", "forged", 11, make(INSIDE), policy=policy_json(PLAIN), headers=beside)
+    absent = replace(INSIDE, inside=INSIDE.inside[:1])
+    yield vector("forged-encrypted-header-added", "A header that was encrypted as absent was added beside.", "8 step 11", "forged", 11, make(absent), absent, policy=policy_json(PLAIN), headers=beside)
+    stripped = make(INSIDE, header={"postseal": cbor2.dumps(ref.POSTSEAL) + head(4, 7), "more": b""}).envelope
+    told = make(INSIDE)
+    unframed = told.envelope.replace(bstr(told.steps["protected"]), stripped[3 : stripped.index(b"\xa0", 3 + len(told.steps["protected"]) - 10)])
+    yield refused("forged-frame-stripped", "The header says no more that there is a frame.", "8 step 10", "forged", 10, unframed, INSIDE, policy=policy_json(PLAIN))
+    frames = {
+        "empty": (b"", "Nothing where a frame is due."),
+        "no-frame": (BODY, "The bare body where a frame is due."),
+        "no-names": (b"\x82\x80\x40", "A frame of no headers."),
+        "after-the-end": (told.steps["frame"] + b"\x00", "A byte after the frame's end."),
+        "cut": (told.steps["frame"][:-1], "A frame cut short."),
+        "order": (ref.frame([("b", []), ("a", [])], BODY), "Its names out of order."),
+        "twice": (ref.frame([("a", []), ("a", [])], BODY), "One name twice."),
+        "long-name": (ref.frame([("a" * 256, [])], BODY), "A name of 256 bytes."),
+        "no-name": (ref.frame([("", [])], BODY), "A name of no bytes."),
+        "many-names": (ref.frame([(f"{i:02}", []) for i in range(65)], BODY), "65 names."),
+        "many-values": (ref.frame([("a", [0] * 1025)], BODY), "1,025 values of one name."),
+        "array-value": (ref.frame([("a", [[]])], BODY), "A value that is an array."),
+        "big-integer": (b"\x82\x81\x82\x61a\x81\x3b" + b"\xff" * 8 + b"\x40", "An integer below -2^63."),
+        "float-value": (b"\x82\x81\x82\x61a\x81\xf9\x00\x00\x40", "A value that is a floating point number."),
+        "indefinite": (b"\x9f\x81\x82\x61a\x80\x40\xff", "A frame of indefinite length."),
+        "long-head": (b"\x82\x81\x82\x61a\x81\x18\x00\x40", "A value not in its shortest form."),
+        "text-body": (b"\x82\x81\x82\x61a\x80\x61x", "A body that is text."),
+        "lying-length": (b"\x82\x81\x82\x61a\x9b" + b"\x00\x00\x00\x01" * 2 + b"\x40", "An array of 2^32 values that are not there."),
+    }
+    for name, (plaintext, what) in frames.items():
+        yield vector(f"malformed-frame-{name}", what, "3.5, 8 step 11", "malformed", 11, make(INSIDE, plaintext=plaintext))
+    pieces = {
+        "empty": (b"\xa0", "An empty map of more."),
+        "framing-2": (b"\xa1\x01\x02", "A framing that is yet to come."),
+        "framing-0": (b"\xa1\x01\x00", "A framing of no number."),
+        "unknown": (b"\xa2\x01\x01\x03\x01", "A label that is not of this profile."),
+        "order": (b"\xa2\x02" + bstr(bytes(32)) + b"\x01\x01", "Labels out of order."),
+        "twice": (b"\xa2\x01\x01\x01\x01", "One label twice."),
+        "short-reference": (b"\xa2\x01\x01\x02" + bstr(bytes(31)), "A reference of 31 bytes."),
+        "no-map": (b"\xf6", "Null where the map of more is due."),
+        "nothing": (b"", "An array of 8 with 7 elements."),
+    }
+    for name, (piece, what) in pieces.items():
+        yield vector(f"malformed-more-{name}", what, "4.1", "malformed", 2, make(INSIDE, header={"more": piece}))
+    framed = {"postseal": cbor2.dumps(ref.POSTSEAL) + head(4, 8), "bound": b"\x80\xa1\x01\x01"}
+    yield vector("malformed-integrity-framed", "Integrity encrypts no headers.", "4.1", "malformed", 2, make(SIGNED, header=framed), SIGNED)
+    for m in (ANSWER, replace(PRIVATE, in_reply_to=ANSWER.in_reply_to), replace(SIGNED, in_reply_to=ANSWER.in_reply_to)):
+        kind = m.protection
+        swapped = {"warm_up": replace(m, in_reply_to=filled("another request", 32)), "in_reply_to": filled("another request", 32).hex()}
+        yield vector(f"wrong-destination-{kind}-reply", "E11: the reply to another request.", "8 step 4", "wrong-destination", 4, make(m), m, **swapped)
+        bare = replace(m, in_reply_to=None)
+        demanded = {"warm_up": m, "in_reply_to": ANSWER.in_reply_to.hex() if ANSWER.in_reply_to else ""}
+        yield vector(f"downgrade-{kind}-no-reply", "E11: a message that answers nothing, where the reply to a request is due.", "8 step 4", "downgrade", 4, make(bare), bare, **demanded)
+    other = {"more": b"\xa1\x02" + bstr(filled("another request", 32))}
+    moved = make(ANSWER).envelope.replace(filled("a request", 32), filled("another request", 32))
+    assert make(ANSWER, header=other).envelope != moved
+    yield refused("forged-reply-moved", "E11: the reference was changed to that of another request.", "8 step 10", "forged", 10, moved, ANSWER, warm_up=replace(ANSWER, in_reply_to=filled("another request", 32)), in_reply_to=filled("another request", 32).hex())
+    named = replace(PLAIN, bound=("tenant",), headers=(("tenant", b"north"),))
+    twins = [value_json("tenant", b"north"), value_json("Tenant", b"south")]
+    yield vector("forged-bound-header-twin", "A header was added whose name differs from that of a bound one only in case.", "5.2", "forged", 6, make(named), named, headers=twins)
+    wide = [value_json("tenant", b"north"), value_json("\uff54\uff45\uff4e\uff41\uff4e\uff54", b"south")]
+    yield vector("forged-bound-header-wide-twin", "The same in letters that only look alike.", "5.2", "forged", 6, make(named), named, headers=wide)
 
 
 # --- step 1
@@ -1130,20 +1261,30 @@ MEANING = {
     "exp": "exp",
     "iat": "iat",
     "cti": "cti: the message id",
-    "postseal": "label -65537: array of 7",
+    "postseal": "label -65537: array of {}",
     "version": "version",
     "protection": "protection",
     "milliseconds": "milliseconds",
     "policy": "policy",
     "policy version": "policy version",
     "bound": "names of bound headers",
+    "more": "more: a frame, the reference of the request",
     "commitment": "key commitment",
     "content format": "content format: 96",
 }
 
 
 IN_CLAIMS = ("iss", "aud", "exp", "iat", "cti")
-IN_POSTSEAL = ("version", "protection", "milliseconds", "policy", "policy version", "bound", "commitment")
+IN_POSTSEAL = (
+    "version",
+    "protection",
+    "milliseconds",
+    "policy",
+    "policy version",
+    "bound",
+    "more",
+    "commitment",
+)
 
 
 def block(lines: Sequence[str]) -> str:
@@ -1176,6 +1317,12 @@ EXAMPLES = (
     ("Privacy with HMAC, two bound headers and a content type", WITH_HEADERS),
     ("Privacy with Ed25519", replace(PRIVATE, key=EDDSA)),
     ("Integrity with ES256", replace(SIGNED, key=ES256)),
+    (
+        "Confidentiality, a reply with an encrypted header",
+        replace(
+            PLAIN, encrypted=("tenant",), inside=(("tenant", "north"),), in_reply_to=filled("a request", 32)
+        ),
+    ),
 )
 
 
@@ -1248,7 +1395,7 @@ def cut(name: str, value: bytes) -> list[str]:
     ]
 
 
-def example(m: Message) -> list[str]:  # noqa: C901 - section by section
+def example(m: Message) -> list[str]:  # noqa: C901, PLR0912 - section by section
     """Return the parts of one worked example."""
     made, key = make(m), m.key
     given = [
@@ -1262,6 +1409,10 @@ def example(m: Message) -> list[str]:  # noqa: C901 - section by section
         given.append(f'{"content type":<16}"{m.content_type}"')
     for name, value in m.headers:
         given.append(f'{"bound header":<16}"{name}" = bytes "{value.decode()}"')
+    for name, value in m.inside:
+        given.append(f'{"encrypted":<16}"{name}" = text "{value}"')
+    if m.in_reply_to:
+        given += wrapped("in reply to", m.in_reply_to)
     if m.hides:
         given += [*wrapped("data key", m.data_key), *wrapped("nonce", m.nonce)]
         given += [f'{"wrapping key":<16}"main-1", local', *wrapped("", WRAPPING_KEY)]
@@ -1298,6 +1449,11 @@ def example(m: Message) -> list[str]:  # noqa: C901 - section by section
         block(wrapped("external_aad", made.steps["external_aad"])),
     ]
     out += [f"Protected header (4), {len(made.steps['protected'])} bytes:", block(annotated(made.pieces))]
+    if m.encrypted:
+        out += [
+            f"Frame (3.5), {len(made.steps['frame'])} bytes:",
+            block(wrapped("frame", made.steps["frame"])),
+        ]
     if m.hides:
         out += [
             "Encryption (3.1):",

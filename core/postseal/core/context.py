@@ -21,8 +21,12 @@ __all__ = [
     "canonical",
     "check_destination",
     "check_name",
+    "encoded_headers",
+    "encoded_values",
+    "fold",
     "head",
     "integer",
+    "pairs_of",
     "text",
 ]
 
@@ -89,7 +93,7 @@ def canonical(
 
     Args:
         names: Names of the bound headers, ascending, none twice.
-        headers: All headers of the message; those not in *names* are passed over.
+        headers: All headers of the message; those not in *names* are passed over, but for names that differ from one of them only in case.
         content_encoding: As the broker carries it.
         ordering_key: Kafka record key, SQS message group id and the like, where the policy binds it.
 
@@ -97,25 +101,72 @@ def canonical(
         The ``external_aad``, 16 bytes where nothing is bound.
 
     Raises:
-        TypeError: A bound header, or the content encoding, has a value that has no canonical form.
+        TypeError: A bound header, or the content encoding, has a value that has no canonical form; or a header's name could be taken for
+            that of a bound one.
 
     Source: SPEC.md 5.2.
     """
-    values: dict[str, list[bytes]] = {name: [] for name in names}
-    if values and headers is not None:
-        for name, value in headers.items() if isinstance(headers, Mapping) else headers:
-            if name in values:
-                values[name].append(_value(name, value))
+    values = encoded_values(names, headers)
     parts = [
         head(4, 4),
         text(_DOMAIN),
         b"\xf6" if content_encoding is None else _text(content_encoding, "the content encoding"),
         b"\xf6" if ordering_key is None else byte_string(ordering_key),
-        head(4, len(values)),
+        encoded_headers(values),
     ]
+    return b"".join(parts)
+
+
+def encoded_values(names: Sequence[str], headers: Headers | None) -> dict[str, list[bytes]]:
+    """Encode the values of those of *headers* that are in *names*: a list for each, empty where there are none.
+
+    Raises:
+        TypeError: One has no canonical form, or a header's name could be taken for one of *names*.
+    """
+    values: dict[str, list[bytes]] = {name: [] for name in names}
+    if values and headers is not None:
+        folded = None
+        for name, value in pairs_of(headers):
+            if name in values:
+                values[name].append(_value(name, value))
+                continue
+            folded = folded or {fold(each) for each in names}
+            if fold(name) in folded:
+                raise TypeError(
+                    f"a header's name could be taken for {_twin(name, names)!r}, which is bound or encrypted, and is not the same"
+                )
+    return values
+
+
+def encoded_headers(values: Mapping[str, Sequence[bytes]]) -> bytes:
+    """Encode names with their encoded values, in the order of *values*. Source: SPEC.md 5.2."""
+    parts = [head(4, len(values))]
     for name, encoded in values.items():
         parts += (head(4, 2), text(name), head(4, len(encoded)), *encoded)
     return b"".join(parts)
+
+
+def pairs_of(headers: Headers) -> Iterable[tuple[str, HeaderValue]]:
+    """Return *headers* as pairs of name and value."""
+    return headers.items() if isinstance(headers, Mapping) else headers  # pyright: ignore[reportReturnType] # a mapping is of names
+
+
+def fold(name: object) -> object:
+    """Return what all names that a program might take for *name* have in common: those that differ in case, or in how they are encoded.
+
+    What is no text comes back as it is, and is nobody's twin.
+    """
+    if not isinstance(name, str):
+        return name
+    if name.isascii():
+        return name.lower()
+    import unicodedata  # noqa: PLC0415 - few names are not ASCII
+
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+
+
+def _twin(name: object, names: Sequence[str]) -> str:
+    return next(each for each in names if fold(each) == fold(name))
 
 
 def _value(name: str, value: HeaderValue) -> bytes:

@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from postseal.core.context import Headers, byte_head, byte_string, canonical
+from postseal.core.context import Headers, byte_head, byte_string, canonical, pairs_of
 from postseal.core.counting import Tally
 from postseal.core.crypto import TAG_SIZE, InvalidSignature, InvalidTag, MessageKey
 from postseal.core.datakeys import OpenedKey, OpeningKeys
 from postseal.core.errors import ConfigError, KeyUnavailable, Refused, Verdict
+from postseal.core.framing import stands_beside, unframe
 from postseal.core.learnt import (
     HINT_SIZE,
     Shapes,
@@ -47,11 +48,15 @@ _MAX_LEARNT: Final = 1024
 
 
 class Beside(NamedTuple):
-    """What travelled beside the body and may be bound: headers and the like, as the adapter normalised them."""
+    """What travelled beside the body and may be bound: headers and the like, as the adapter normalised them.
+
+    *answers* is no such thing, but what the consumer demands: the reference of the request that the message has to answer.
+    """
 
     headers: Headers | None = None
     content_encoding: str | None = None
     ordering_key: bytes | None = None
+    answers: bytes | None = None
 
     def external(self, bound: tuple[str, ...]) -> bytes:
         """Encode ``external_aad`` as a byte string, with the headers named in *bound*."""
@@ -66,6 +71,10 @@ class Beside(NamedTuple):
             )
         )
 
+    def kept(self) -> Beside:
+        """Return it with headers that can be looked at more than once."""
+        return self if self.headers is None else self._replace(headers=list(pairs_of(self.headers)))
+
 
 _NOTHING_BESIDE: Final = Beside()
 
@@ -76,6 +85,7 @@ class Examined(NamedTuple):
     envelope: Envelope
     external: bytes
     signer: SigningKey | None
+    beside: Beside | None = None
 
 
 class Incoming:
@@ -139,14 +149,19 @@ class Incoming:
         envelope = decode(data)
         header = envelope.header
         self._check_policy(header)
+        if header.framed and beside is not None:
+            beside = beside.kept()
+            self._check_beside(self.policy.encrypt_headers, beside)
         if not self._policies.may_lie(self.policy, header.destination, self.destination):
             raise Refused(Verdict.WRONG_DESTINATION, "it was sent to another destination")
+        if beside is not None and beside.answers is not None:
+            self._check_answers(header, beside.answers)
         if self.policy.senders and header.sender not in self.policy.senders:
             raise Refused(Verdict.UNKNOWN_SENDER, "its sender is not among the senders of the policy")
         external = self._external(beside, header.bound)
         signer = None if self._ring is None else self._verify(self._ring, envelope, external)
         self.check_time(header.seconds * 1000 + header.millis, header.expires)
-        return Examined(envelope, external, signer)
+        return Examined(envelope, external, signer, beside)
 
     def _check_policy(self, header: Header) -> None:
         if header.protection is not self.policy.code:
@@ -158,6 +173,22 @@ class Incoming:
             raise Refused(Verdict.DOWNGRADE, "sealed under another policy than the one in force here")
         if not self._demanded.issubset(header.bound):
             raise Refused(Verdict.DOWNGRADE, "a header that the policy binds is not bound")
+        if self.policy.encrypt_headers and not header.framed:
+            raise Refused(Verdict.DOWNGRADE, "no headers are encrypted with it, and the policy encrypts some")
+
+    @staticmethod
+    def _check_beside(names: tuple[str, ...], beside: Beside) -> None:
+        if (name := stands_beside(names, beside.headers)) is not None:
+            raise Refused(
+                Verdict.FORGED, f"a header stands beside it that is encrypted with the body: {name!r}"
+            )
+
+    @staticmethod
+    def _check_answers(header: Header, answers: bytes) -> None:
+        if header.in_reply_to is None:
+            raise Refused(Verdict.DOWNGRADE, "it is bound to no request, and was to answer one")
+        if header.in_reply_to != answers:
+            raise Refused(Verdict.WRONG_DESTINATION, "it is the reply to another request")
 
     @staticmethod
     def _external(beside: Beside | None, bound: tuple[str, ...]) -> bytes:
@@ -228,13 +259,13 @@ class Incoming:
 
     def clear(self, examined: Examined) -> Opened:
         """Return the body of an integrity envelope."""
-        return _opened(examined, examined.envelope.payload)
+        return self._opened(examined, examined.envelope.payload)
 
     def decrypt(self, examined: Examined, key: MessageKey) -> Opened:
-        """Do step 10, with the right data key.
+        """Do steps 10 and 11, with the right data key.
 
         Raises:
-            Refused: *forged*.
+            Refused: *forged*; *malformed* or *downgrade* for what was encrypted.
         """
         envelope, header = examined.envelope, examined.envelope.header
         aad = b"\x83\x67Encrypt" + byte_string(envelope.protected) + examined.external
@@ -242,7 +273,17 @@ class Incoming:
             body = key.decrypt(header.nonce or b"", envelope.payload, aad)
         except InvalidTag:
             forged()
-        return _opened(examined, body)
+        return self._opened(examined, body)
+
+    def _opened(self, examined: Examined, body: bytes) -> Opened:
+        header, facts = examined.envelope.header, _facts(examined)
+        if header.framed:
+            names, headers, body = unframe(body)
+            if not set(self.policy.encrypt_headers).issubset(names):
+                raise Refused(Verdict.DOWNGRADE, "a header that the policy encrypts is not encrypted")
+            self._check_beside(names, examined.beside or _NOTHING_BESIDE)
+            facts = facts._replace(headers=headers)
+        return Opened(body, facts, varying_of(header))
 
     def receipt(self, register: Register, examined: Examined) -> Receipt:
         """Return what the ledger is asked of a message."""
@@ -256,7 +297,12 @@ class Incoming:
         return register.receipt(header.sender, header.destination, header.message_id, digest)
 
     def learn(self, examined: Examined, key: OpenedKey) -> None:
-        """Remember this kind of message, after one was opened with *key*. Nothing is remembered where the ledger has to be waited for."""
+        """Remember this kind of message, after one was opened with *key*.
+
+        Nothing is remembered where the ledger has to be waited for, nor of messages that have encrypted headers, or are replies.
+        """
+        if examined.envelope.header.says_more:
+            return
         note = None
         if (register := self.register) is not None:
             if register.ledger.waits:
@@ -332,10 +378,6 @@ def _signature_size(policy: Policy, ring: KeyRing | None) -> int:
 def _facts(examined: Examined) -> Facts:
     origin = Origin.NONE if examined.signer is None else examined.signer.origin
     return Facts(examined.envelope.header, origin, Verdict.OK)
-
-
-def _opened(examined: Examined, body: bytes) -> Opened:
-    return Opened(body, _facts(examined), varying_of(examined.envelope.header))
 
 
 def _key_of(envelope: Envelope) -> tuple[str, bytes, tuple[Recipient, ...], bytes]:

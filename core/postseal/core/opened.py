@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
+from postseal.core.context import HeaderValue, byte_string, head, integer, text
+from postseal.core.crypto import sha256
 from postseal.core.errors import Verdict
 from postseal.core.signing import Origin
 from postseal.core.wire import Header
@@ -12,7 +14,7 @@ from postseal.core.wire import Header
 if TYPE_CHECKING:
     from postseal.core.replay import Receipt
 
-__all__ = ["Facts", "Opened", "Varying", "Verified", "varying_of"]
+__all__ = ["Facts", "Opened", "Varying", "Verified", "reference_of", "varying_of"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -28,6 +30,8 @@ class Facts(NamedTuple):
     """Of one of them; None where they came in clear."""
     origin: Origin
     verdict: Verdict
+    headers: tuple[tuple[str, HeaderValue], ...] = ()
+    """Those that were encrypted: then these facts are of one message alone."""
 
 
 class Verified:
@@ -87,6 +91,18 @@ class Verified:
         header = self._facts.header
         return None if header is None else header.content_type
 
+    @property
+    def reference(self) -> str | None:
+        """Names this message in a reply to it: 64 hex digits. Source: SPEC.md 5.4."""
+        header = self._facts.header
+        return None if header is None else reference_of(header, self._varying).hex()
+
+    @property
+    def in_reply_to(self) -> str | None:
+        """The `reference` of the request that it answers; None where its sender named none."""
+        header = self._facts.header
+        return None if header is None or header.in_reply_to is None else header.in_reply_to.hex()
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.message_id} from {self.sender} to {self.destination}>"
 
@@ -114,6 +130,11 @@ class Opened(Verified):
         return self._facts.verdict
 
     @property
+    def headers(self) -> tuple[tuple[str, HeaderValue], ...]:
+        """The headers that were encrypted with the body, as pairs of name and value; a name may come more than once."""
+        return self._facts.headers
+
+    @property
     def sent_ms(self) -> int:
         """When it was sealed, in milliseconds since the epoch; 0 where it came in clear."""
         return self._varying[0] * 1000 + self._varying[1]
@@ -134,6 +155,21 @@ class Opened(Verified):
     def in_clear(cls, body: bytes) -> Opened:
         """Make what is handed on where the mode lets clear text pass."""
         return cls(body, _CLEAR, (0, 0, b"", None))
+
+
+def reference_of(header: Header, varying: Varying) -> bytes:
+    """Return the 32 bytes by which a reply names the message that has *header*. Source: SPEC.md 5.4."""
+    seconds, millis, message_id, _ = varying
+    return sha256(
+        head(4, 7)
+        + text("postseal v1 request")
+        + text(header.sender)
+        + text(header.destination)
+        + byte_string(message_id)
+        + integer(seconds)
+        + integer(millis)
+        + (b"\xf6" if header.commitment is None else byte_string(header.commitment))
+    )
 
 
 def varying_of(header: Header) -> Varying:

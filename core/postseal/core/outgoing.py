@@ -110,7 +110,9 @@ class Outgoing:
         self.policy = policy
         self.keys = keys
         self.passes = policy.mode in ("off", "observe")
-        self.plain = None if self.passes or policy.bind_headers else keys
+        self.frames = bool(policy.encrypt_headers)
+        """Whether headers are encrypted with the body."""
+        self.plain = None if self.passes or policy.bind_headers or self.frames else keys
         """`keys`, where nothing has to be known of a message but its body."""
         self._sender = sender
         self._destination = destination
@@ -175,13 +177,26 @@ class Outgoing:
         write = key.writers.get(content_type) or self.writer(key, content_type, None)
         return write(body, UNBOUND, None, True)  # noqa: FBT003
 
-    def writer(self, key: SealingKey, content_type: str | None, expires: int | None) -> Write:  # noqa: C901, PLR0915 - see below
+    def writer(  # noqa: C901, PLR0915 - see below
+        self,
+        key: SealingKey,
+        content_type: str | None,
+        expires: int | None,
+        in_reply_to: bytes | None = None,
+    ) -> Write:
         """Make the function that seals messages of *content_type*, with an expiry like *expires* or without, under *key*.
 
-        It is kept with the key. What is constant is looked up once, here. The function is a long one because each call that it does not
-        make is a twentieth of what AES-GCM itself takes for a short message; bench/core.py shows what that saves.
+        It is kept with the key, unless it is for a reply: hardly another one is bound to the same request. What is constant is looked up
+        once, here. The function is a long one because each call that it does not make is a twentieth of what AES-GCM itself takes for a
+        short message; bench/core.py shows what that saves.
         """
-        header = self._header(content_type, expires, nonce=bytes(NONCE_SIZE), commitment=key.key.commitment)
+        header = self._header(
+            content_type,
+            expires,
+            nonce=bytes(NONCE_SIZE),
+            commitment=key.key.commitment,
+            in_reply_to=in_reply_to,
+        )
         template, tail = Template(header, UNBOUND), encode_recipients(key.recipients)
         pack, first, fourth, last = template.pack, template.first, template.fourth, template.last
         end = template.end
@@ -244,6 +259,8 @@ class Outgoing:
                 signature = mac.finalize()
             return join((before, payload, behind, signature))
 
+        if in_reply_to is not None:
+            return write
         writers = key.expiring_writers if expiring else key.writers
         if len(writers) >= _MAX_WRITERS:
             writers.clear()
@@ -254,7 +271,14 @@ class Outgoing:
             writers.pop(content_type, None)
         return write
 
-    def sign(self, body: bytes, external: bytes, content_type: str | None, expires: int | None) -> bytes:
+    def sign(
+        self,
+        body: bytes,
+        external: bytes,
+        content_type: str | None,
+        expires: int | None,
+        in_reply_to: bytes | None = None,
+    ) -> bytes:
         """Sign the clear *body*, in integrity.
 
         Args:
@@ -262,6 +286,7 @@ class Outgoing:
             external: The ``external_aad`` as an encoded byte string.
             content_type: The media type of *body*.
             expires: Seconds since the epoch.
+            in_reply_to: Reference of the request that it answers.
         """
         signing = self._signing
         if signing is None:
@@ -276,6 +301,7 @@ class Outgoing:
             message_id=message_id,
             key_id=signing.key_id,
             algorithm=signing.algorithm,
+            in_reply_to=in_reply_to,
         ).encode()
         payload = byte_head(len(body)) + body
         signature = signing.sign_raw(to_be_signed_head(signing.algorithm, protected) + external + payload)
@@ -295,6 +321,7 @@ class Outgoing:
         commitment: bytes | None = None,
         key_id: bytes | None = None,
         algorithm: Algorithm = Algorithm.A256GCM,
+        in_reply_to: bytes | None = None,
     ) -> Header:
         if content_type is not None and not 1 <= _utf8_size(content_type) <= 255:  # noqa: PLR2004 - SPEC.md 9
             raise ConfigError(f"a content type has 1 to 255 bytes of UTF-8: {content_type[:80]!r}")
@@ -314,6 +341,8 @@ class Outgoing:
             nonce=nonce,
             commitment=commitment,
             key_id=key_id,
+            framed=self.frames,
+            in_reply_to=in_reply_to,
         )
 
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from math import isfinite
 from typing import Final, Literal, TypeAlias, get_args
 
-from postseal.core.context import check_destination, check_name
+from postseal.core.context import check_destination, check_name, fold
 from postseal.core.datakeys import DataKeyLimits, OpeningLimits
 from postseal.core.errors import ConfigError, Verdict, nearest
 from postseal.core.values import Value
@@ -24,6 +24,7 @@ OnRefused: TypeAlias = Literal["raise", "dead-letter", "quarantine", "discard"]
 OnDuplicate: TypeAlias = Literal["deliver", "settle", "refuse"]
 
 _PROTECTIONS: Final = {name: Protection[name.upper()] for name in get_args(ProtectionName)}
+_HEADERS: Final = ("bind_headers", "encrypt_headers")
 _NEVER_BOUND: Final = frozenset(
     {"traceparent", "tracestate", "baggage", "AWSTraceHeader", "_datadog", "ExtendedPayloadSize"}
 )
@@ -43,6 +44,8 @@ class Policy(Value):
         sign: Name of the key ring. Needed where something is signed.
         senders: Who may send. Mandatory wherever something is signed.
         bind_headers: Names of application headers that are authenticated with the body.
+        encrypt_headers: Names of application headers that travel inside the envelope, encrypted with the body; the broker gets none of
+            them. Only where the body is hidden.
         bind_ordering_key: Authenticate the Kafka record key, the SQS message group id and the like, too.
         mode: ``"enforce"``; ``"tolerate"`` also accepts clear text until *tolerate_until*; ``"observe"`` seals nothing, and hands on clear
             text with a warning; ``"off"`` touches nothing.
@@ -67,6 +70,7 @@ class Policy(Value):
         "bind_ordering_key",
         "data_key",
         "destinations",
+        "encrypt_headers",
         "keys",
         "max_clock_skew",
         "max_message_age",
@@ -91,6 +95,7 @@ class Policy(Value):
     sign: str | None
     senders: tuple[str, ...]
     bind_headers: tuple[str, ...]
+    encrypt_headers: tuple[str, ...]
     bind_ordering_key: bool
     mode: Mode
     tolerate_until: datetime | None
@@ -114,6 +119,7 @@ class Policy(Value):
         sign: str | None = None,
         senders: Iterable[str] = (),
         bind_headers: Iterable[str] = (),
+        encrypt_headers: Iterable[str] = (),
         bind_ordering_key: bool = False,
         mode: Mode = "enforce",
         tolerate_until: datetime | None = None,
@@ -135,6 +141,7 @@ class Policy(Value):
             sign=sign,
             senders=senders,
             bind_headers=bind_headers,
+            encrypt_headers=encrypt_headers,
             bind_ordering_key=bind_ordering_key,
             mode=mode,
             tolerate_until=tolerate_until,
@@ -148,7 +155,7 @@ class Policy(Value):
             version=version,
         )
         check_name(self.name, "a policy's name", most=MAX_POLICY)
-        for option in ("destinations", "accept_from", "keys", "senders", "bind_headers"):
+        for option in ("destinations", "accept_from", "keys", "senders", *_HEADERS):
             self._set(**{option: self._names(option)})
         self._check_word("protection", self.protection, get_args(ProtectionName))
         self._check_word("mode", self.mode, get_args(Mode))
@@ -156,7 +163,7 @@ class Policy(Value):
         self._check_word("on_duplicate", self.on_duplicate, get_args(OnDuplicate))
         self._check_destinations()
         self._check_protection()
-        self._check_bound()
+        self._check_headers()
         self._check_mode()
         self._check_numbers()
 
@@ -216,17 +223,27 @@ class Policy(Value):
         if signs and not self.senders:
             raise self._error("senders is empty: wherever something is signed, it must say who may send")
 
-    def _check_bound(self) -> None:
-        if len(self.bind_headers) > MAX_BOUND:
+    def _check_headers(self) -> None:
+        for option in _HEADERS:
+            names: tuple[str, ...] = getattr(self, option)
+            if len(names) > MAX_BOUND:
+                raise self._error(f"{option} names {len(names)} headers; at most {MAX_BOUND} may be")
+            for name in names:
+                check_name(name, f"policy {self.name!r}: a header of {option}")
+            changing = _NEVER_BOUND.intersection(names)
+            if changing:
+                raise self._error(f"{option} names {sorted(changing)}, which change on the way")
+            self._set(**{option: tuple(sorted(names, key=str.encode))})
+        if twice := {fold(name) for name in self.bind_headers} & {
+            fold(name) for name in self.encrypt_headers
+        }:
             raise self._error(
-                f"bind_headers names {len(self.bind_headers)} headers; at most {MAX_BOUND} may be bound"
+                f"bind_headers and encrypt_headers both name {sorted(map(str, twice))}; what is encrypted is authenticated, too"
             )
-        for name in self.bind_headers:
-            check_name(name, f"policy {self.name!r}: a header of bind_headers")
-        changing = _NEVER_BOUND.intersection(self.bind_headers)
-        if changing:
-            raise self._error(f"bind_headers names {sorted(changing)}, which change on the way")
-        self._set(bind_headers=tuple(sorted(self.bind_headers, key=str.encode)))
+        if self.encrypt_headers and self.protection == "integrity":
+            raise self._error(
+                "protection = 'integrity' hides nothing, so it takes no encrypt_headers; did you mean 'privacy'?"
+            )
 
     def _check_mode(self) -> None:
         if (self.mode == "tolerate") != (self.tolerate_until is not None):

@@ -23,14 +23,23 @@ from postseal.core.errors import (
     nearest,
 )
 from postseal.core.forking import ForkSafeLock
+from postseal.core.framing import frame
 from postseal.core.incoming import Beside, Examined, Incoming
 from postseal.core.keys import KeyContext, KeyProvider, PublicKeys
-from postseal.core.opened import Opened, Verified
+from postseal.core.opened import Opened, Verified, reference_of, varying_of
 from postseal.core.outgoing import LEAST_START, UNBOUND, Outgoing
 from postseal.core.policy import Policies, Policy
 from postseal.core.providers.combined import CombinedKeys
 from postseal.core.signing import KeyRing, deduplication_key
-from postseal.core.wire import MAX_BODY, TIME_MAX, TIME_MIN, Envelope, decode, looks_sealed
+from postseal.core.wire import (
+    MAX_BODY,
+    REFERENCE_SIZE,
+    TIME_MAX,
+    TIME_MIN,
+    Envelope,
+    decode,
+    looks_sealed,
+)
 
 if TYPE_CHECKING:
     from postseal.core.replay import Ledger, Receipt, Register, ReplayWindow, Windows
@@ -192,17 +201,21 @@ class Sealer:
         content_encoding: str | None = None,
         ordering_key: bytes | None = None,
         expires_at: datetime | None = None,
+        in_reply_to: Verified | str | None = None,
     ) -> bytes:
         """Seal *body* for *destination*.
 
         Args:
             body: 0 to 2**31 - 17 bytes.
             destination: The logical destination, ``scheme:name``.
-            headers: Of the message; those that the policy binds are authenticated.
+            headers: Of the message; those that the policy binds are authenticated, and those that it encrypts travel in the envelope: do
+                not send these beside it.
             content_type: Media type of *body*; travels in the envelope.
             content_encoding: The broker's property, if it is set; authenticated.
             ordering_key: Record key, group id; authenticated where the policy binds it.
             expires_at: With its time zone; the message will not open from then on. Whole seconds.
+            in_reply_to: The request that this answers, as it was opened, or its `Opened.reference`: who asked opens it as the reply to no
+                other.
 
         Returns:
             The envelope. *body* itself where the policy's mode seals nothing (off, observe), or where it is already an envelope for this
@@ -228,6 +241,7 @@ class Sealer:
             and content_encoding is None
             and ordering_key is None
             and expires_at is None
+            and in_reply_to is None
             and body < LEAST_START
             and (write := current.writers.get(content_type)) is not None
             and (sealed := write(body, UNBOUND, None, False))  # noqa: FBT003 - by position, which is quicker
@@ -248,14 +262,17 @@ class Sealer:
         if body[:1] >= LEAST_START and looks_sealed(body):
             return self._pass_sealed(way, body, destination, beside)
         expires = None if expires_at is None else _seconds(expires_at)
+        reply = None if in_reply_to is None else _reference(in_reply_to)
+        if way.frames:
+            body = frame(way.policy.encrypt_headers, beside and beside.headers, body)
         keys, size = way.keys, len(body)
         if size > MAX_BODY:
             raise _too_large(size)
         if keys is None:
-            return way.sign(body, external, content_type, expires)
+            return way.sign(body, external, content_type, expires, reply)
         key = keys.cached(size) or keys.take(size)
         writers = key.writers if expires is None else key.expiring_writers
-        write = writers.get(content_type) or way.writer(key, content_type, expires)
+        write = (reply is None and writers.get(content_type)) or way.writer(key, content_type, expires, reply)
         return write(body, external, expires, True)  # noqa: FBT003
 
     async def aseal(
@@ -268,6 +285,7 @@ class Sealer:
         content_encoding: str | None = None,
         ordering_key: bytes | None = None,
         expires_at: datetime | None = None,
+        in_reply_to: Verified | str | None = None,
     ) -> bytes:
         """Like `seal`, without blocking the loop: with a cached data key it does not even yield."""
         way = self._outgoing.get(destination) or self._make_outgoing(destination)
@@ -277,6 +295,7 @@ class Sealer:
             and content_encoding is None
             and ordering_key is None
             and expires_at is None
+            and in_reply_to is None
             and (envelope := way.quick(body)) is not None
         ):
             return envelope
@@ -288,14 +307,17 @@ class Sealer:
         if body[:1] >= LEAST_START and looks_sealed(body):
             return await self._pass_sealed_async(way, body, destination, beside)
         expires = None if expires_at is None else _seconds(expires_at)
+        reply = None if in_reply_to is None else _reference(in_reply_to)
+        if way.frames:
+            body = frame(way.policy.encrypt_headers, beside.headers, body)
         keys, size = way.keys, len(body)
         if size > MAX_BODY:
             raise _too_large(size)
         if keys is None:
-            return way.sign(body, external, content_type, expires)
+            return way.sign(body, external, content_type, expires, reply)
         key = keys.cached(size) or await keys.take_async(size)
         writers = key.writers if expires is None else key.expiring_writers
-        write = writers.get(content_type) or way.writer(key, content_type, expires)
+        write = (reply is None and writers.get(content_type)) or way.writer(key, content_type, expires, reply)
         return write(body, external, expires, True)  # noqa: FBT003
 
     def at_hand(self, destination: str) -> SealAtHand:
@@ -337,6 +359,16 @@ class Sealer:
         context.update(body)
         return context.finalize().hex()
 
+    @staticmethod
+    def reference(envelope: bytes) -> str:
+        """Return the `Opened.reference` of an *envelope* that we sealed ourselves, to demand it of the reply.
+
+        Raises:
+            Refused: It is no envelope.
+        """
+        header = decode(_as_bytes(envelope)).header
+        return reference_of(header, varying_of(header)).hex()
+
     # -- opening ---------------------------------------------------------------------------------------------------
 
     def open(
@@ -350,19 +382,21 @@ class Sealer:
         coordinates: Mapping[str, str | int] | None = None,
         reader: str = "",
         is_delivery: bool = True,
+        in_reply_to: Verified | str | None = None,
     ) -> Opened:
         """Open *envelope*, which lay at *destination*.
 
         Args:
             envelope: Any bytes.
             destination: Where it lay: the queue or topic that it was read from.
-            headers: Of the message as it was received.
+            headers: Of the message as it was received: all of them, so that none stands there which came encrypted.
             content_encoding: The broker's property, if it is set.
             ordering_key: Record key, group id; needed where the policy binds it.
             coordinates: Where the broker has it, for the audit event.
             reader: Who reads, where several each get a copy of every message: the queue of a fan-out, the subscription, the consumer group.
                 To the ledger, each is a place of its own.
             is_delivery: False for what is only looked at and not received: the ledger is not asked.
+            in_reply_to: The `reference` of the request that it has to answer; the reply to any other is refused, and what is no reply.
 
         Returns:
             The opened message.
@@ -380,10 +414,15 @@ class Sealer:
             way = self._make_incoming(destination, reader)
         data = envelope if type(envelope) is bytes else _as_bytes(envelope)
         beside = None
-        if headers is not None or content_encoding is not None or ordering_key is not None:
-            beside = self._beside(way.policy, headers, content_encoding, ordering_key)
+        if (
+            headers is not None
+            or content_encoding is not None
+            or ordering_key is not None
+            or in_reply_to is not None
+        ):
+            beside = self._beside(way.policy, headers, content_encoding, ordering_key, in_reply_to)
         try:
-            short = way.learnt.get(data[way.hint]) if is_delivery else None
+            short = way.learnt.get(data[way.hint]) if is_delivery and in_reply_to is None else None
             if short is not None and (opened := short(data, beside)) is not None:
                 return opened
             examined = self._examine(way, data, beside, coordinates)
@@ -411,16 +450,22 @@ class Sealer:
         coordinates: Mapping[str, str | int] | None = None,
         reader: str = "",
         is_delivery: bool = True,
+        in_reply_to: Verified | str | None = None,
     ) -> Opened:
         """Like `open`, without blocking the loop: with a cached data key it does not even yield."""
         where = (destination, reader) if reader else destination
         way = self._incoming.get(where) or self._make_incoming(destination, reader)
         data = envelope if type(envelope) is bytes else _as_bytes(envelope)
         beside = None
-        if headers is not None or content_encoding is not None or ordering_key is not None:
-            beside = self._beside(way.policy, headers, content_encoding, ordering_key)
+        if (
+            headers is not None
+            or content_encoding is not None
+            or ordering_key is not None
+            or in_reply_to is not None
+        ):
+            beside = self._beside(way.policy, headers, content_encoding, ordering_key, in_reply_to)
         try:
-            short = way.learnt.get(data[way.hint]) if is_delivery else None
+            short = way.learnt.get(data[way.hint]) if is_delivery and in_reply_to is None else None
             if short is not None and (opened := short(data, beside)) is not None:
                 return opened
             examined = self._examine(way, data, beside, coordinates)
@@ -449,6 +494,7 @@ class Sealer:
         coordinates: Mapping[str, str | int] | None = None,
         reader: str = "",
         is_delivery: bool = True,
+        in_reply_to: Verified | str | None = None,
     ) -> Opened | None:
         """Like `open`, where that need not wait for the key service or the ledger; else do nothing and return None.
 
@@ -462,10 +508,15 @@ class Sealer:
         way = self._incoming.get(where) or self._make_incoming(destination, reader)
         data = envelope if type(envelope) is bytes else _as_bytes(envelope)
         beside = None
-        if headers is not None or content_encoding is not None or ordering_key is not None:
-            beside = self._beside(way.policy, headers, content_encoding, ordering_key)
+        if (
+            headers is not None
+            or content_encoding is not None
+            or ordering_key is not None
+            or in_reply_to is not None
+        ):
+            beside = self._beside(way.policy, headers, content_encoding, ordering_key, in_reply_to)
         try:
-            short = way.learnt.get(data[way.hint]) if is_delivery else None
+            short = way.learnt.get(data[way.hint]) if is_delivery and in_reply_to is None else None
             if short is not None and (opened := short(data, beside)) is not None:
                 return opened
             examined = self._examine(way, data, beside, coordinates)
@@ -511,6 +562,7 @@ class Sealer:
         content_encoding: str | None = None,
         ordering_key: bytes | None = None,
         coordinates: Mapping[str, str | int] | None = None,
+        in_reply_to: Verified | str | None = None,
     ) -> Verified:
         """Verify a signed message without opening it: needs no right to any data key, and asks no key service.
 
@@ -524,7 +576,7 @@ class Sealer:
                 f"policy {way.policy.name!r} signs nothing, so nothing can be verified without opening"
             )
         data = _as_bytes(envelope)
-        beside = self._beside(way.policy, headers, content_encoding, ordering_key)
+        beside = self._beside(way.policy, headers, content_encoding, ordering_key, in_reply_to)
         try:
             verified = way.verified(way.examine(data, beside))
         except Refused as error:
@@ -620,7 +672,7 @@ class Sealer:
         data: bytes,
         coordinates: Mapping[str, str | int] | None,
     ) -> Opened:
-        """Do step 11: hand on *opened* with the ledger's *verdict*, or refuse it. Source: SPEC.md 8.1."""
+        """Do step 12: hand on *opened* with the ledger's *verdict*, or refuse it. Source: SPEC.md 8.1."""
         if verdict is Verdict.CONFLICT:
             raise Refused(verdict, "another message of its sender had its id")
         if verdict is Verdict.DUPLICATE:
@@ -730,9 +782,17 @@ class Sealer:
 
     @staticmethod
     def _beside(
-        policy: Policy, headers: Headers | None, content_encoding: str | None, ordering_key: bytes | None
+        policy: Policy,
+        headers: Headers | None,
+        content_encoding: str | None,
+        ordering_key: bytes | None,
+        in_reply_to: Verified | str | None = None,
     ) -> Beside:
-        return Beside(headers, content_encoding, ordering_key if policy.bind_ordering_key else None)
+        answers = None if in_reply_to is None else _reference(in_reply_to)
+        beside = Beside(
+            headers, content_encoding, ordering_key if policy.bind_ordering_key else None, answers
+        )
+        return beside.kept() if policy.encrypt_headers else beside
 
     def _examine(
         self,
@@ -896,6 +956,21 @@ def _seconds(expires_at: datetime) -> int:
     if not TIME_MIN <= seconds <= TIME_MAX:
         raise ConfigError(f"expires_at must lie between 1970-01-02 and 2106-02-07: {expires_at.isoformat()}")
     return seconds
+
+
+def _reference(request: Verified | str) -> bytes:
+    reference = request.reference if isinstance(request, Verified) else request
+    if reference is None:
+        raise ConfigError(
+            "a request that came in clear cannot be answered with in_reply_to: nothing tells it from another"
+        )
+    try:
+        raw = bytes.fromhex(reference)
+    except (TypeError, ValueError):
+        raw = b""
+    if len(raw) != REFERENCE_SIZE:
+        raise ConfigError("in_reply_to is an opened message, or its reference: 64 hex digits")
+    return raw
 
 
 def _named(name: str, given: Mapping[str, _T], what: str) -> _T:

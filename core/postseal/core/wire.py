@@ -13,7 +13,7 @@ from enum import IntEnum
 from itertools import pairwise
 from typing import Final, NamedTuple, NoReturn
 
-from postseal.core.context import byte_string, head, integer, is_plain, text
+from postseal.core.context import HeaderValue, byte_string, head, integer, is_plain, text
 from postseal.core.errors import ConfigError, Refused, Verdict
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Header",
     "Outer",
     "Protection",
+    "Reader",
     "Recipient",
     "Skeleton",
     "Template",
@@ -43,6 +44,12 @@ MAX_DESTINATION: Final = 512
 MAX_POLICY: Final = 64
 MESSAGE_ID_SIZE: Final = 16
 NONCE_SIZE: Final = 12
+REFERENCE_SIZE: Final = 32
+MORE_FRAMED: Final = 1
+MORE_IN_REPLY_TO: Final = 2
+"""Labels of the map of SPEC.md 4.1."""
+FRAMING: Final = 1
+"""The one framing there is. Source: SPEC.md 3.5."""
 TIME_MIN: Final = 2**16
 TIME_MAX: Final = 2**32 - 1
 
@@ -54,6 +61,7 @@ FORMAT_ENCRYPT: Final = 96
 
 _UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG = range(7)
 _NULL: Final = 0xF6
+_SIMPLE: Final[dict[int, bool | None]] = {0xF4: False, 0xF5: True, _NULL: None}
 ENCRYPT_HEAD: Final = b"\xd8\x60\x84"
 """Tag 96 and the array of COSE_Encrypt."""
 _ENC_STRUCTURE: Final = b"\x83\x67Encrypt"
@@ -102,7 +110,8 @@ class Recipient(NamedTuple):
 class Header(NamedTuple):
     """The protected header: what every message says of itself. Source: SPEC.md 4.
 
-    *nonce* and *commitment* are there in encrypting forms, *key_id* in integrity. *seconds* and *expires* count from the epoch.
+    *nonce* and *commitment* are there in encrypting forms, *key_id* in integrity. *seconds* and *expires* count from the epoch. *framed*
+    says that what is encrypted is headers and body (`framing`); *in_reply_to* is the reference of the request that it answers, 32 bytes.
     """
 
     algorithm: Algorithm
@@ -120,6 +129,13 @@ class Header(NamedTuple):
     nonce: bytes | None = None
     commitment: bytes | None = None
     key_id: bytes | None = None
+    framed: bool = False
+    in_reply_to: bytes | None = None
+
+    @property
+    def says_more(self) -> bool:
+        """Whether there is more in it than most headers have: the map of SPEC.md 4.1."""
+        return self.framed or self.in_reply_to is not None
 
     def encode(self) -> bytes:
         """Encode the content of the protected byte string."""
@@ -253,15 +269,30 @@ def _fixed_parts(header: Header) -> tuple[bytes, ...]:
         claims: tuple[bytes, ...] = (b"\x0f\xa4" + names + iat,)
     else:
         claims = (b"\x0f\xa5" + names + exp, iat)
-    postseal = _LABEL_HEAD + head(_ARRAY, 7) + head(_UNSIGNED, VERSION) + head(_UNSIGNED, header.protection)
+    more = _more(header)
+    size = 8 if more else 7
+    postseal = (
+        _LABEL_HEAD + head(_ARRAY, size) + head(_UNSIGNED, VERSION) + head(_UNSIGNED, header.protection)
+    )
     last = (
         text(header.policy),
         head(_UNSIGNED, header.policy_version),
         head(_ARRAY, len(header.bound)),
         *map(text, header.bound),
+        more,
         b"\xf6" if header.commitment is None else byte_string(header.commitment),
     )
     return b"".join(first), *claims, cti, postseal + b"\x42", b"".join(last)
+
+
+def _more(header: Header) -> bytes:
+    """Encode the map of what few headers have; nothing where this has none of it. Source: SPEC.md 4.1."""
+    entries = []
+    if header.framed:
+        entries.append(head(_UNSIGNED, MORE_FRAMED) + head(_UNSIGNED, FRAMING))
+    if header.in_reply_to is not None:
+        entries.append(head(_UNSIGNED, MORE_IN_REPLY_TO) + byte_string(header.in_reply_to))
+    return head(_MAP, len(entries)) + b"".join(entries) if entries else b""
 
 
 def _holes(header: Header) -> list[str]:
@@ -375,14 +406,14 @@ def decode(data: bytes) -> Envelope:
     """
     if not looks_sealed(data):
         raise Refused(Verdict.UNPROTECTED, "the body is no envelope")
-    reader = _Reader(data, 0, len(data), "envelope")
+    reader = Reader(data, 0, len(data), "envelope")
     tag = reader.take(_TAG)
     envelope = _encrypt(reader) if tag == TAG_ENCRYPT else _signed(reader, tag)
     reader.finish()
     return envelope
 
 
-def _encrypt(reader: _Reader) -> Envelope:
+def _encrypt(reader: Reader) -> Envelope:
     reader.expect(_ARRAY, 4)
     protected = reader.byte_string(24, 65535)
     reader.expect(_MAP, 0)
@@ -399,7 +430,7 @@ def _encrypt(reader: _Reader) -> Envelope:
     )
 
 
-def _recipients(reader: _Reader) -> tuple[Recipient, ...]:
+def _recipients(reader: Reader) -> tuple[Recipient, ...]:
     count = reader.take(_ARRAY)
     if not 1 <= count <= MAX_RECIPIENTS:
         reader.malformed(f"{count} recipients; 1 to {MAX_RECIPIENTS} may be")
@@ -419,7 +450,7 @@ def _recipients(reader: _Reader) -> tuple[Recipient, ...]:
     return tuple(recipients.values())
 
 
-def _signed(reader: _Reader, tag: int) -> Envelope:
+def _signed(reader: Reader, tag: int) -> Envelope:
     reader.expect(_ARRAY, 4)
     protected = reader.byte_string(3, 65535)
     reader.expect(_MAP, 0)
@@ -433,7 +464,7 @@ def _signed(reader: _Reader, tag: int) -> Envelope:
     _check_signature_form(reader, outer.algorithm, tag, signature)
     if payload[:3] != ENCRYPT_HEAD:
         reader.malformed("a signed envelope that says it encrypts holds no encrypting one")
-    inner = _Reader(payload, 2, len(payload), "inner envelope")
+    inner = Reader(payload, 2, len(payload), "inner envelope")
     envelope = _encrypt(inner)
     inner.finish()
     if envelope.header.protection is not Protection.PRIVACY:
@@ -441,14 +472,14 @@ def _signed(reader: _Reader, tag: int) -> Envelope:
     return envelope._replace(outer=outer, inner=payload)
 
 
-def _check_signature_form(reader: _Reader, algorithm: Algorithm, tag: int, signature: bytes) -> None:
+def _check_signature_form(reader: Reader, algorithm: Algorithm, tag: int, signature: bytes) -> None:
     if algorithm.tag != tag or algorithm.signature_size != len(signature):
         reader.malformed("tag, algorithm and length of the signature do not belong together")
 
 
 def _outer(protected: bytes, signature: bytes) -> Outer | None:
     """Read the outer protected header of privacy, or None where it is one of integrity."""
-    reader = _Reader(protected, 0, len(protected), "signature's header")
+    reader = Reader(protected, 0, len(protected), "signature's header")
     if reader.take(_MAP) != 3:  # noqa: PLR2004 - labels 1, 3 and 4
         return None
     algorithm = _algorithm(reader)
@@ -460,7 +491,7 @@ def _outer(protected: bytes, signature: bytes) -> Outer | None:
     return Outer(algorithm, key_id, protected, signature)
 
 
-def _algorithm(reader: _Reader) -> Algorithm:
+def _algorithm(reader: Reader) -> Algorithm:
     reader.expect(_UNSIGNED, 1)
     number = reader.integer()
     if number not in (Algorithm.HMAC_256, Algorithm.ES256, Algorithm.EDDSA):
@@ -468,8 +499,8 @@ def _algorithm(reader: _Reader) -> Algorithm:
     return Algorithm(number)
 
 
-def _header(protected: bytes, *, encrypting: bool) -> Header:  # noqa: C901 - one story, element by element
-    reader = _Reader(protected, 0, len(protected), "header")
+def _header(protected: bytes, *, encrypting: bool) -> Header:  # noqa: C901, PLR0912 - one story, element by element
+    reader = Reader(protected, 0, len(protected), "header")
     count = reader.take(_MAP)
     algorithm = Algorithm.A256GCM
     if encrypting:
@@ -494,7 +525,9 @@ def _header(protected: bytes, *, encrypting: bool) -> Header:  # noqa: C901 - on
     sender, destination, expires, seconds, message_id = _claims(reader)
     if reader.integer() != LABEL:
         reader.malformed("a header parameter that is not of this profile")
-    reader.expect(_ARRAY, 7)
+    size = reader.take(_ARRAY)
+    if size not in (7, 8):
+        reader.malformed(f"{size} elements where 7 or 8 are due")
     if (version := reader.take(_UNSIGNED)) != VERSION:
         reader.malformed(f"the envelope is of version {version}; this library knows version {VERSION}")
     protection = _protection(reader, encrypting=encrypting)
@@ -506,6 +539,7 @@ def _header(protected: bytes, *, encrypting: bool) -> Header:  # noqa: C901 - on
     if policy_version >= 1 << 32:
         reader.malformed("the policy version is over 32 bits")
     bound = _bound(reader)
+    framed, in_reply_to = _read_more(reader, encrypting=encrypting) if size > 7 else (False, None)  # noqa: PLR2004 - as above
     commitment = None
     if encrypting:
         commitment = reader.byte_string(32, 32)
@@ -528,10 +562,28 @@ def _header(protected: bytes, *, encrypting: bool) -> Header:  # noqa: C901 - on
         nonce=nonce,
         commitment=commitment,
         key_id=key_id,
+        framed=framed,
+        in_reply_to=in_reply_to,
     )
 
 
-def _claims(reader: _Reader) -> tuple[str, str, int | None, int, bytes]:
+def _read_more(reader: Reader, *, encrypting: bool) -> tuple[bool, bytes | None]:
+    """Read the map of what few headers have. Source: SPEC.md 4.1."""
+    count = reader.take(_MAP)
+    framed, in_reply_to = False, None
+    if reader.peek() == MORE_FRAMED and encrypting:
+        reader.expect(_UNSIGNED, MORE_FRAMED)
+        reader.expect(_UNSIGNED, FRAMING)
+        framed = True
+    if reader.peek() == MORE_IN_REPLY_TO and count > framed:
+        reader.expect(_UNSIGNED, MORE_IN_REPLY_TO)
+        in_reply_to = reader.byte_string(REFERENCE_SIZE, REFERENCE_SIZE)
+    if not count or count != framed + (in_reply_to is not None):
+        reader.malformed(f"a map of {count} more, not all of this profile")
+    return framed, in_reply_to
+
+
+def _claims(reader: Reader) -> tuple[str, str, int | None, int, bytes]:
     count = reader.take(_MAP)
     reader.expect(_UNSIGNED, 1)
     sender = reader.name(1, MAX_TEXT)
@@ -550,7 +602,7 @@ def _claims(reader: _Reader) -> tuple[str, str, int | None, int, bytes]:
     return sender, destination, expires, seconds, message_id
 
 
-def _protection(reader: _Reader, *, encrypting: bool) -> Protection:
+def _protection(reader: Reader, *, encrypting: bool) -> Protection:
     number = reader.take(_UNSIGNED)
     allowed: Iterable[int] = (1, 2) if encrypting else (3,)
     if number not in allowed:
@@ -558,7 +610,7 @@ def _protection(reader: _Reader, *, encrypting: bool) -> Protection:
     return Protection(number)
 
 
-def _bound(reader: _Reader) -> tuple[str, ...]:
+def _bound(reader: Reader) -> tuple[str, ...]:
     count = reader.take(_ARRAY)
     if count > MAX_BOUND:
         reader.malformed(f"{count} bound headers; at most {MAX_BOUND} may be")
@@ -569,7 +621,7 @@ def _bound(reader: _Reader) -> tuple[str, ...]:
     return names
 
 
-class _Reader:
+class Reader:
     """Reads deterministic CBOR from ``data[position:end]``, which is *what*, and refuses any other."""
 
     __slots__ = ("data", "end", "position", "what")
@@ -591,6 +643,7 @@ class _Reader:
         return self.data[self.position] if self.position < self.end else -1
 
     def byte(self) -> int:
+        """Take one byte."""
         if self.position >= self.end:
             self.malformed(f"the {self.what} ends early")
         value = self.data[self.position]
@@ -644,9 +697,11 @@ class _Reader:
         return seconds
 
     def byte_string(self, least: int, most: int) -> bytes:
+        """Take a byte string of *least* to *most* bytes."""
         return self._bytes(_BYTES, least, most)
 
     def text(self, least: int, most: int) -> str:
+        """Take a text of *least* to *most* bytes."""
         try:
             return self._bytes(_TEXT, least, most).decode()
         except UnicodeDecodeError:
@@ -670,6 +725,25 @@ class _Reader:
         self.position = stop
         return value
 
+    def value(self) -> HeaderValue:
+        """Take a header's value: text, byte string, integer of 64 bits, boolean or null. Source: SPEC.md 5.2."""
+        first = self.peek()
+        major = first >> 5
+        if major == _TEXT:
+            return self.text(0, self.end)
+        if major == _BYTES:
+            return self.byte_string(0, self.end)
+        if first in _SIMPLE:
+            self.position += 1
+            return _SIMPLE[first]
+        if major not in (_UNSIGNED, _NEGATIVE):
+            self.malformed("a value that no header has")
+        number = self._argument(self.byte())
+        if major == _NEGATIVE and number >= 1 << 63:
+            self.malformed("an integer over 64 bits")
+        return -1 - number if major == _NEGATIVE else number
+
     def finish(self) -> None:
+        """See that nothing follows."""
         if self.position != self.end:
             self.malformed(f"{self.end - self.position} bytes after the end of the {self.what}")

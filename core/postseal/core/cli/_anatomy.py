@@ -48,6 +48,8 @@ def anatomy(data: bytes, envelope: Envelope) -> dict[str, Any]:
             "policy": header.policy,
             "policy_version": header.policy_version,
             "bound_headers": list(header.bound),
+            "encrypts_headers": header.framed,
+            "in_reply_to": None if header.in_reply_to is None else header.in_reply_to.hex(),
             "encryption": _encryption(header),
             "recipients": [_recipient(recipient) for recipient in envelope.recipients],
             "signature": _signature(envelope),

@@ -143,6 +143,8 @@ def _panel(report: Mapping[str, Any]) -> RenderableType:
             ("content type", said["content_type"] or "not said", "label 3"),
             ("policy", f"{said['policy']}, version {said['policy_version']}", "postseal[3], [4]"),
             ("bound headers", ", ".join(said["bound_headers"]) or "none", "postseal[5]"),
+            *([("encrypted headers", "inside", "postseal[6]")] if said["encrypts_headers"] else []),
+            *([("in reply to", said["in_reply_to"], "postseal[6]")] if said["in_reply_to"] else []),
         ),
     ]
     if encryption is not None:
@@ -151,7 +153,7 @@ def _panel(report: Mapping[str, Any]) -> RenderableType:
                 "encryption",
                 ("algorithm", f"{encryption['algorithm']} ({encryption['number']})", "label 1, alg"),
                 ("nonce", encryption["nonce"], "label 5, IV"),
-                ("commitment", encryption["key_commitment"], "postseal[6]"),
+                ("commitment", encryption["key_commitment"], "postseal, last"),
             )
         )
     parts += [
