@@ -14,20 +14,45 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
-from postseal.core import AuditEvent, HmacKey, KeyRing, KeyUnavailable, Policy, Refused, Sealer, Verdict
+from postseal.core import (
+    AuditEvent,
+    HmacKey,
+    KeyRing,
+    KeyUnavailable,
+    LedgerUnavailable,
+    MemoryLedger,
+    Policy,
+    Refused,
+    Sealer,
+    SqliteLedger,
+    Verdict,
+)
+from postseal.core.replay import Receipt
 from postseal.core.wire import decode
 from tests.fakes import FakeKeys
 
-__all__ = ["AdapterContract", "BinaryBodies", "Line", "NullBodies", "Raw", "Receiving", "World"]
+__all__ = [
+    "AdapterContract",
+    "BinaryBodies",
+    "LedgerContract",
+    "Line",
+    "NullBodies",
+    "Raw",
+    "Receiving",
+    "World",
+]
 
 ORDER = json.dumps({"order": 4711, "card": "4111 1111 1111 1111", "name": "Zoë Beispiel"}).encode()
 SECRETS = (b"4111 1111 1111 1111", b'"order": 4711', b"Beispiel")
@@ -526,6 +551,142 @@ class AdapterContract:
     @staticmethod
     def _arranged(line: Line, bodies: list[bytes | None]) -> list[bytes | None]:
         return bodies if line.ordered else sorted(bodies, key=lambda body: body or b"")
+
+
+class LedgerContract:
+    """For adapters that see messages settled: to be inherited with the fixture ``line``, too."""
+
+    def test_redelivery_is_delivered(self, line: Line) -> None:
+        """What was not settled comes again, as brokers do, and is no replay."""
+        world, place = World(line), line.place()
+        policy = world.policy(place, on_duplicate="refuse", on_refused="discard")
+        line.send(world.sealer(policy, ledger=MemoryLedger()), place, ORDER)
+        consumer = world.sealer(policy, ledger=MemoryLedger())
+        for settles in (False, False, True):
+            with line.receiving(consumer, place, settles=settles) as receiving:
+                assert receiving.take(1) == [ORDER]
+        assert world.events == []
+
+    @pytest.mark.parametrize("on_duplicate", ["deliver", "settle", "refuse"])
+    def test_a_replay_after_settlement_follows_its_policy(self, line: Line, on_duplicate: str) -> None:
+        """A9: an old copy, put where it was: one event, and the handler is called only where the policy says so."""
+        world, place, raw, consumer = self._settled(line, on_duplicate=on_duplicate, on_refused="discard")
+        line.put(place, raw)
+        delivered = [ORDER] if on_duplicate == "deliver" else []
+        with line.receiving(consumer, place) as receiving:
+            receiving.until(lambda: len(receiving.bodies) >= len(delivered) and bool(world.events))
+            line.send(consumer, place, b"behind it")
+            receiving.until(lambda: b"behind it" in receiving.bodies)
+        assert receiving.bodies == [*delivered, b"behind it"]
+        assert world.verdicts() == [Verdict.DUPLICATE]
+        [event] = world.events
+        assert event.coordinates
+        assert event.handed_on == (on_duplicate == "deliver")
+        with line.receiving(consumer, place) as receiving:  # all of it was settled
+            line.send(consumer, place, b"later")
+            assert receiving.take(1) == [b"later"]
+
+    def test_another_body_under_the_same_id_is_refused(self, line: Line) -> None:
+        """A9: whoever holds a sender's keys may choose ids; one that is taken is an attack, whatever on_duplicate says."""
+        world, place = World(line), line.place()
+        policy = world.policy(place, on_refused="discard")
+        forger = world.sealer(policy, random=_one_id)
+        consumer = world.sealer(policy, ledger=MemoryLedger())
+        with line.receiving(consumer, place) as receiving:
+            line.send(forger, place, ORDER)
+            assert receiving.take(1) == [ORDER]
+            line.send(forger, place, b"another order")
+            receiving.until(lambda: bool(world.events))
+        assert receiving.bodies == [ORDER]
+        assert world.verdicts() == [Verdict.CONFLICT]
+
+    def test_a_rewind_that_is_allowed_delivers_again(self, line: Line) -> None:
+        """An old copy that an operator puts back, from the dead letters or by setting offsets back: one event for the window, none for each."""
+        world, place, raw, consumer = self._settled(line, on_duplicate="refuse", on_refused="discard")
+        now, hour = datetime.now(UTC), timedelta(hours=1)
+        destination = f"{line.scheme}:{place}"
+        with consumer.replay_allowed(
+            destination, now - hour, now + hour, reason="redrive, ticket 4711"
+        ) as window:
+            line.put(place, raw)
+            with line.receiving(consumer, place) as receiving:
+                assert receiving.take(1) == [ORDER]
+        assert window.count == 1
+        [event] = world.events
+        assert "ticket 4711" in event.detail
+        line.put(place, raw)
+        with line.receiving(consumer, place) as receiving:
+            receiving.until(lambda: len(world.events) >= 2)
+        assert receiving.bodies == []
+        assert world.verdicts() == [Verdict.REDELIVERY, Verdict.DUPLICATE]
+
+    def test_a_crash_between_receiving_and_settling_loses_nothing(self, line: Line, tmp_path: Path) -> None:
+        """The next process gets it; what that settles, a third one knows."""
+        world, place = World(line), line.place()
+        policy = world.policy(place)
+        line.send(world.sealer(policy), place, ORDER)
+        [raw] = line.held(place, 1)
+        ledgers = [SqliteLedger(tmp_path / "ledger.db") for _ in range(3)]
+        crashed, next_one, third = (world.sealer(policy, ledger=ledger) for ledger in ledgers)
+        for sealer, settles in ((crashed, False), (next_one, True)):
+            with line.receiving(sealer, place, settles=settles) as receiving:
+                assert receiving.take(1) == [ORDER]
+        assert world.events == []
+        line.put(place, raw)
+        with line.receiving(third, place) as receiving:
+            assert receiving.take(1) == [ORDER]
+        assert world.verdicts() == [Verdict.DUPLICATE]
+        for ledger in ledgers:
+            ledger.close()
+
+    def test_an_absent_ledger_loses_nothing(self, line: Line) -> None:
+        """While it is away nothing is handed on and nothing settled; then all is, once."""
+        world, place, ledger = World(line), line.place(), Away()
+        policy = world.policy(place)
+        bodies = [b"order %d" % number for number in range(3)]
+        for body in bodies:
+            line.send(world.sealer(policy), place, body)
+        with line.receiving(world.sealer(policy, ledger=ledger), place) as receiving:
+            receiving.until(lambda: ledger.asked >= 2)
+            assert receiving.bodies == []
+            ledger.away = False
+            came = receiving.take(3)
+        assert sorted(body or b"" for body in came) == bodies
+        assert world.events == []
+        assert receiving.refused == []
+
+    @staticmethod
+    def _settled(line: Line, **options: Any) -> tuple[World, str, Raw, Sealer]:
+        """Send a message and settle it; return a copy of it as the broker had it, and the sealer that settled it."""
+        world, place = World(line), line.place()
+        policy = world.policy(place, **options)
+        consumer = world.sealer(policy, ledger=MemoryLedger())
+        line.send(consumer, place, ORDER)
+        [raw] = line.held(place, 1)
+        with line.receiving(consumer, place) as receiving:
+            assert receiving.take(1) == [ORDER]
+        assert world.events == []
+        return world, place, raw, consumer
+
+
+class Away(MemoryLedger):
+    """A ledger whose server is away until it is told otherwise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.away = True
+        self.asked = 0
+
+    def meet(self, receipt: Receipt) -> Verdict:
+        self.asked += 1
+        if self.away:
+            raise LedgerUnavailable("away")
+        return super().meet(receipt)
+
+
+def _one_id(size: int) -> bytes:
+    """Random bytes of a sealer whose messages all have one id: behind the nonce, where both are drawn at once."""
+    return os.urandom(size - 16) + bytes(16) if size >= 16 else os.urandom(size)
 
 
 class BinaryBodies:

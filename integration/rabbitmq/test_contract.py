@@ -3,7 +3,7 @@
 import pika
 import pytest
 
-from tests.contract import AdapterContract, BinaryBodies
+from tests.contract import AdapterContract, BinaryBodies, LedgerContract
 from tests.rabbitmq.line import AsyncioLine, CallbackLine, GeneratorLine, GetLine, SelectLine
 
 
@@ -12,37 +12,37 @@ def parameters(rabbitmq):
     return pika.URLParameters(rabbitmq.url)
 
 
-class TestCallbacks(BinaryBodies, AdapterContract):
+class TestCallbacks(BinaryBodies, LedgerContract, AdapterContract):
     @pytest.fixture
     def line(self, parameters):
         return CallbackLine(parameters)
 
 
-class TestQuorumQueues(AdapterContract):
+class TestQuorumQueues(LedgerContract, AdapterContract):
     @pytest.fixture
     def line(self, parameters):
         return CallbackLine(parameters, x_queue_type="quorum")
 
 
-class TestGenerator(BinaryBodies, AdapterContract):
+class TestGenerator(BinaryBodies, LedgerContract, AdapterContract):
     @pytest.fixture
     def line(self, parameters):
         return GeneratorLine(parameters)
 
 
-class TestGet(BinaryBodies, AdapterContract):
+class TestGet(BinaryBodies, LedgerContract, AdapterContract):
     @pytest.fixture
     def line(self, parameters):
         return GetLine(parameters)
 
 
-class TestSelectConnection(BinaryBodies, AdapterContract):
+class TestSelectConnection(BinaryBodies, LedgerContract, AdapterContract):
     @pytest.fixture
     def line(self, parameters):
         return SelectLine(parameters)
 
 
-class TestAsyncioConnection(BinaryBodies, AdapterContract):
+class TestAsyncioConnection(BinaryBodies, LedgerContract, AdapterContract):
     @pytest.fixture
     def line(self, parameters):
         return AsyncioLine(parameters)

@@ -2,35 +2,35 @@
 
 import pytest
 
-from tests.contract import AdapterContract, BinaryBodies
+from tests.contract import AdapterContract, BinaryBodies, LedgerContract
 from tests.rabbitmq.line import AsyncioLine, CallbackLine, GeneratorLine, GetLine, SelectLine
 
 
-class TestCallbacks(BinaryBodies, AdapterContract):
+class TestCallbacks(BinaryBodies, LedgerContract, AdapterContract):
     @pytest.fixture
     def line(self, parameters):
         return CallbackLine(parameters)
 
 
-class TestGenerator(BinaryBodies, AdapterContract):
+class TestGenerator(BinaryBodies, LedgerContract, AdapterContract):
     @pytest.fixture
     def line(self, parameters):
         return GeneratorLine(parameters)
 
 
-class TestGet(BinaryBodies, AdapterContract):
+class TestGet(BinaryBodies, LedgerContract, AdapterContract):
     @pytest.fixture
     def line(self, parameters):
         return GetLine(parameters)
 
 
-class TestSelectConnection(BinaryBodies, AdapterContract):
+class TestSelectConnection(BinaryBodies, LedgerContract, AdapterContract):
     @pytest.fixture
     def line(self, parameters):
         return SelectLine(parameters)
 
 
-class TestAsyncioConnection(BinaryBodies, AdapterContract):
+class TestAsyncioConnection(BinaryBodies, LedgerContract, AdapterContract):
     @pytest.fixture
     def line(self, parameters):
         return AsyncioLine(parameters)

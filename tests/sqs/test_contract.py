@@ -2,30 +2,30 @@
 
 import pytest
 
-from tests.contract import AdapterContract
+from tests.contract import AdapterContract, LedgerContract
 from tests.sqs.conftest import make_client, make_resource
 from tests.sqs.line import ClientLine, FifoLine, ResourceLine
 
 
-class TestClient(AdapterContract):
+class TestClient(LedgerContract, AdapterContract):
     @pytest.fixture
     def line(self, aws):
         return ClientLine(make_client)
 
 
-class TestResource(AdapterContract):
+class TestResource(LedgerContract, AdapterContract):
     @pytest.fixture
     def line(self, aws):
         return ResourceLine(make_client, make_resource)
 
 
-class TestFifo(AdapterContract):
+class TestFifo(LedgerContract, AdapterContract):
     @pytest.fixture
     def line(self, aws):
         return FifoLine(make_client)
 
 
-class TestAiobotocore(AdapterContract):
+class TestAiobotocore(LedgerContract, AdapterContract):
     @pytest.fixture
     def line(self, aio_line):
         return aio_line

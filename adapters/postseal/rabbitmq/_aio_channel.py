@@ -20,6 +20,7 @@ from aiormq.exceptions import PublishError
 from pamqp.commands import Basic
 
 from postseal.core import ConfigError
+from postseal.core.replay import Receipt
 from postseal.rabbitmq._aio_receiving import Consumer, Delivery, Getter
 from postseal.rabbitmq._message import Bound, check_bound
 from postseal.rabbitmq._settling import Handed, Place
@@ -200,8 +201,22 @@ class Guard:
         *rest: Any,
         **options: Any,
     ) -> None:
-        """Acknowledge, but never what the application did not get; all else as in aiormq."""
-        await self._settle("basic_ack", delivery_tag, multiple, rest, options)
+        """Acknowledge, but never what the application did not get; all else as in aiormq. The ledger is told before.
+
+        Raises:
+            LedgerUnavailable: The ledger did not answer. Nothing was acknowledged.
+        """
+        tags = self.handed.up_to(delivery_tag) if multiple else [delivery_tag]
+        receipts, sealer = self.handed.receipts(tags), self.hooks.sealer
+        if receipts:
+            await sealer.asettled(*receipts)
+        try:
+            await self._settle("basic_ack", delivery_tag, tags, multiple, rest, options)
+        except BaseException:
+            if receipts:
+                await sealer.aunsettled(*receipts)
+            raise
+        self.handed.take(tags)
 
     async def basic_nack(
         self,
@@ -211,7 +226,9 @@ class Guard:
         **options: Any,
     ) -> None:
         """Reject, but never what the application did not get; all else as in aiormq."""
-        await self._settle("basic_nack", delivery_tag, multiple, rest, options)
+        tags = self.handed.up_to(delivery_tag) if multiple else [delivery_tag]
+        self.handed.take(tags)
+        await self._settle("basic_nack", delivery_tag, tags, multiple, rest, options)
 
     async def basic_reject(self, delivery_tag: int, **options: Any) -> None:
         """Reject; all as in aiormq."""
@@ -226,15 +243,19 @@ class Guard:
             consumer.forget()
         return await self._bare["basic_recover"](**options)
 
-    async def _settle(
-        self, verb: str, delivery_tag: int, multiple: bool, rest: tuple[Any, ...], options: dict[str, Any]
+    async def _settle(  # noqa: PLR0917 - ours alone
+        self,
+        verb: str,
+        delivery_tag: int,
+        tags: list[int],
+        multiple: bool,
+        rest: tuple[Any, ...],
+        options: dict[str, Any],
     ) -> None:
         settle = self._bare[verb]
         if not multiple:
-            self.handed.pop(delivery_tag, None)
             await settle(delivery_tag, False, *rest, **options)  # noqa: FBT003 - as aiormq has it
             return
-        tags = self.handed.take(delivery_tag)
         if not self._unsettled:
             await settle(delivery_tag, True, *rest, **options)  # noqa: FBT003
             return
@@ -257,10 +278,10 @@ class Guard:
             return False  # cancelled, by whom ever
         return auto_ack or delivery.tag in self._unsettled
 
-    def hand(self, delivery: Delivery, *, auto_ack: bool) -> None:
+    def hand(self, delivery: Delivery, receipt: Receipt | None, *, auto_ack: bool) -> None:
         """Note that the application is given *delivery*, to settle it."""
         if not auto_ack:
-            self.handed.late(delivery.tag)
+            self.handed.late(delivery.tag, receipt)
 
     def release(self, delivery: Delivery) -> bool:
         """Note that *delivery* is about to be handed on or settled, and tell whether it was held."""

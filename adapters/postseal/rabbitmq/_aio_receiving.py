@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from aiormq.abc import DeliveredMessage
@@ -21,7 +21,7 @@ from postseal.core import KeyUnavailable, Opened
 from postseal.rabbitmq._aio_iterators import tell_iterator
 from postseal.rabbitmq._message import Bound, lies_at
 from postseal.rabbitmq._receiving import restore_content_type
-from postseal.rabbitmq._settling import Settle, Turned, pause_after
+from postseal.rabbitmq._settling import Place, Settle, Turned, pause_after
 
 if TYPE_CHECKING:
     from postseal.rabbitmq._aio_channel import Guard
@@ -84,9 +84,13 @@ class Consumer:
         self._hand_on = hand_on
         self._queue = queue
         self.auto_ack = auto_ack
-        self._places = guard.hooks.places
+        self._places = guard.hooks.places.of_queue(queue)
         self._handed = guard.handed
         self._sealer = guard.hooks.sealer
+        self._noted = self._sealer.ledger is not None
+        # What comes acknowledged is settled as soon as it was opened: the ledger is told, and waited for, before it is handed on.
+        self._settles = self._noted and auto_ack
+        self._quick_places: Mapping[tuple[str, str], Place] = {} if self._settles else self._places
         self._line = asyncio.Lock()
         self._waiting: dict[int, Delivery] = {}
         """What stands in line, by delivery tag."""
@@ -102,7 +106,7 @@ class Consumer:
         if opened is not None:
             if not self.auto_ack:
                 frame: Any = message.delivery
-                self._handed[frame.delivery_tag] = None
+                self._handed[frame.delivery_tag] = opened.receipt if self._noted else None
             message = with_opened(message, opened)
         elif not self._off:
             delivery = Delivery(message, self._queue)
@@ -114,9 +118,10 @@ class Consumer:
                 return None
             if result is None:
                 return None
+            receipt = None
             if isinstance(result, Opened):
-                message = with_opened(message, result)
-            self._guard.hand(delivery, auto_ack=self.auto_ack)
+                message, receipt = with_opened(message, result), result.receipt
+            self._guard.hand(delivery, receipt, auto_ack=self.auto_ack)
         answer = self._hand_on(message)
         return await answer if inspect.isawaitable(answer) else answer
 
@@ -127,25 +132,30 @@ class Consumer:
             self._waiting
             or self._off
             or message.header.properties.content_encoding is not None
-            or (place := self._places.get(lies_at(frame.exchange, frame.routing_key, self._queue))) is None
+            or (place := self._quick_places.get(lies_at(frame.exchange, frame.routing_key, self._queue)))
+            is None
         ):
             return None
         return place.open(message.body)
 
     def _at_once(self, delivery: Delivery) -> Opened | Exception | None:
         """Open a message that needs no key service, if none waits before it; else return None."""
-        if self._waiting:
+        if self._waiting or self._settles:
             return None
         try:
             return self._sealer.open_cached(**self._to_open(delivery))
+        except KeyUnavailable:
+            return None  # the ledger's; it waits like one whose key is not there
         except Exception as error:  # noqa: BLE001 - settled where the message is
             return error
 
     def _to_open(self, delivery: Delivery) -> dict[str, Any]:
         properties = delivery.message.header.properties
+        place = self._places[delivery.exchange, delivery.routing_key]
         return {
             "envelope": delivery.message.body,
-            "destination": self._places[delivery.exchange, delivery.routing_key].destination,
+            "destination": place.destination,
+            "reader": place.reader,
             "headers": Bound(properties, sent=False),
             "content_encoding": properties.content_encoding,
             "coordinates": delivery.coordinates,
@@ -174,6 +184,8 @@ class Consumer:
         while self._holds(delivery):
             try:
                 opened = await self._sealer.aopen(**self._to_open(delivery))
+                if self._settles:
+                    await self._sealer.asettled(opened)
             except KeyUnavailable as error:
                 await self._pause(delivery, error)
                 continue

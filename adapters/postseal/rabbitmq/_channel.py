@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pika import validators
 
 from postseal.core import ConfigError
+from postseal.core.replay import Receipt
 from postseal.rabbitmq._message import Bound, check_bound, quarantine_headers
 from postseal.rabbitmq._receiving import Consumer, Delivery, Getter, HandOn
 from postseal.rabbitmq._settling import Handed, Place, Settle, Turned, pause_after
@@ -186,21 +187,34 @@ class Guard:
 
     # -- settling by the application -------------------------------------------------------------------------------
 
-    def basic_ack(self, delivery_tag: int = 0, multiple: bool = False) -> Any:  # noqa: FBT002 - as pika has it
-        """Acknowledge, but never what the application did not get; all else as in pika."""
-        if not multiple:
-            self.handed.pop(delivery_tag, None)
-            return self._bare["basic_ack"](delivery_tag)
-        for tag, all_before in self._settled(delivery_tag):
-            self._bare["basic_ack"](tag, all_before)
-        return None
+    def basic_ack(self, delivery_tag: int = 0, multiple: bool = False) -> None:  # noqa: FBT002 - as pika has it
+        """Acknowledge, but never what the application did not get; all else as in pika. The ledger is told before.
+
+        Raises:
+            LedgerUnavailable: The ledger did not answer. Nothing was acknowledged.
+        """
+        tags = self.handed.up_to(delivery_tag) if multiple else [delivery_tag]
+        receipts = self.handed.receipts(tags)
+        self.hooks.sealer.settled(*receipts)
+        try:
+            if not multiple:
+                self._bare["basic_ack"](delivery_tag)
+            else:
+                for tag, all_before in self._settled(delivery_tag, tags):
+                    self._bare["basic_ack"](tag, all_before)
+        except BaseException:
+            self.hooks.sealer.unsettled(*receipts)
+            raise
+        self.handed.take(tags)
 
     def basic_nack(self, delivery_tag: int = 0, multiple: bool = False, requeue: bool = True) -> Any:  # noqa: FBT002
         """Reject, but never what the application did not get; all else as in pika."""
         if not multiple:
             self.handed.pop(delivery_tag, None)
             return self._bare["basic_nack"](delivery_tag, multiple, requeue)
-        for tag, all_before in self._settled(delivery_tag):
+        tags = self.handed.up_to(delivery_tag)
+        self.handed.take(tags)
+        for tag, all_before in self._settled(delivery_tag, tags):
             self._bare["basic_nack"](tag, all_before, requeue)
         return None
 
@@ -217,9 +231,8 @@ class Guard:
             consumer.forget()
         return self._bare["basic_recover"](requeue, callback)
 
-    def _settled(self, delivery_tag: int) -> list[tuple[int, bool]]:
+    def _settled(self, delivery_tag: int, tags: list[int]) -> list[tuple[int, bool]]:
         """Return what is to be settled for "all up to *delivery_tag*" (0: all): tags, each with whether it says so of all before it."""
-        tags = self.handed.take(delivery_tag)
         if not self._unsettled:
             return [(delivery_tag, True)]
         # To requeue what was not handed on would not do: the broker may send it again before it handles this, and then settles it, too.
@@ -244,10 +257,10 @@ class Guard:
         """Note that *delivery* is about to be handed on or settled."""
         self._unsettled.discard(delivery.tag)
 
-    def hand(self, consumer: Consumer, delivery: Delivery) -> None:
+    def hand(self, consumer: Consumer, delivery: Delivery, receipt: Receipt | None) -> None:
         """Note that the application is given *delivery*, which waited, to settle it."""
         if not consumer.auto_ack:
-            self.handed.late(delivery.tag)
+            self.handed.late(delivery.tag, receipt)
 
     def give_back(self, tag: int) -> None:
         """Requeue a message, if it is still here."""

@@ -14,12 +14,12 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from postseal.core import KeyUnavailable, Opened, Verdict
 from postseal.rabbitmq._message import Bound, lies_at
-from postseal.rabbitmq._settling import pause_after
+from postseal.rabbitmq._settling import Place, pause_after
 
 if TYPE_CHECKING:
     from postseal.rabbitmq._channel import Guard
@@ -75,9 +75,13 @@ class Consumer:
         self._failures = 0
         self._era = 0
         """Counts how often all that waited was given back."""
-        self._places = guard.hooks.places
+        self._places = guard.hooks.places.of_queue(queue)
         self._handed = guard.handed
-        self._open_cached = guard.hooks.sealer.open_cached
+        self._sealer = guard.hooks.sealer
+        self._noted = self._sealer.ledger is not None
+        # What comes acknowledged is settled as soon as it was opened: the ledger is told before it is handed on.
+        self._settles = self._noted and auto_ack
+        self._quick_places: Mapping[tuple[str, str], Place] = {} if self._settles else self._places
         self._off = False
 
     def __repr__(self) -> str:
@@ -91,12 +95,12 @@ class Consumer:
             not self._waiting
             and not self._off
             and properties.content_encoding is None
-            and (place := self._places.get(lies_at(exchange, routing_key, self._queue))) is not None
+            and (place := self._quick_places.get(lies_at(exchange, routing_key, self._queue))) is not None
             and (opened := place.open(body)) is not None
         ):
             properties.content_type = opened.content_type
             if not self.auto_ack:
-                self._handed[method.delivery_tag] = None
+                self._handed[method.delivery_tag] = opened.receipt if self._noted else None
             self._hand_on(channel, method, properties, opened.body)
             return
         if self._off:
@@ -111,20 +115,25 @@ class Consumer:
         }
         if not self._waiting:
             try:
-                opened = self._open_cached(
+                place = self._places[lies_at(exchange, routing_key, self._queue)]
+                opened = self._sealer.open_cached(
                     body,
-                    destination=self._places[lies_at(exchange, routing_key, self._queue)].destination,
+                    destination=place.destination,
                     headers=Bound(properties, sent=False),
                     content_encoding=properties.content_encoding,
                     coordinates=coordinates,
+                    reader=place.reader,
                 )
+                self._note(opened)
+            except KeyUnavailable:
+                opened = None  # the ledger's; it waits like one whose key is not there
             except Exception as error:  # noqa: BLE001 - whatever is raised here would end the connection
                 self._guard.turn(self, Delivery(method, properties, body, coordinates), error)
                 return
             if opened is not None:
                 restore_content_type(properties, opened)
                 if not self.auto_ack:
-                    self._handed[method.delivery_tag] = None
+                    self._handed[method.delivery_tag] = opened.receipt
                 self._hand_on(channel, method, properties, opened.body)
                 return
         self._line_up(Delivery(method, properties, body, coordinates))
@@ -146,7 +155,7 @@ class Consumer:
         thread.start()
 
     def _open(self, delivery: Delivery) -> None:
-        result = self._opened(delivery, self._guard.hooks.sealer.open)
+        result = self._opened(delivery, self._sealer.open)
         try:
             self._guard.hooks.host.soon(_Came(self, delivery, result))
         except Exception as error:  # noqa: BLE001 - the connection is closed: the broker gives the message to another
@@ -155,15 +164,29 @@ class Consumer:
     def _opened(self, delivery: Delivery, unseal: Callable[..., Opened | None]) -> Opened | Exception | None:
         properties = delivery.properties
         try:
-            return unseal(
+            place = self._places[self.place_of(delivery)]
+            opened = unseal(
                 delivery.body,
-                destination=self._places[self.place_of(delivery)].destination,
+                destination=place.destination,
                 headers=Bound(properties, sent=False),
                 content_encoding=properties.content_encoding,
                 coordinates=delivery.coordinates,
+                reader=place.reader,
             )
+            self._note(opened)
+            return opened  # noqa: TRY300 - the story goes on where it is returned
         except Exception as error:  # noqa: BLE001 - it is dealt with where the message is settled
             return error
+
+    def _cached(self, delivery: Delivery) -> Opened | Exception | None:
+        """Open what needs not be waited for; None for what does."""
+        result = self._opened(delivery, self._sealer.open_cached)
+        return None if isinstance(result, KeyUnavailable) else result
+
+    def _note(self, opened: Opened | None) -> None:
+        """Tell the ledger of a message that the broker holds as acknowledged."""
+        if self._settles and opened is not None:
+            self._sealer.settled(opened)
 
     def came(self, delivery: Delivery, result: Opened | Exception | None) -> None:
         """Go on with *delivery*, of which is known now what it is."""
@@ -178,7 +201,7 @@ class Consumer:
     def go_on(self, era: int) -> None:
         """Go on with the first in line, if it is still that of this *era*."""
         if era == self._era and self._waiting:
-            self._hand_on_from(self._opened(self._waiting[0], self._open_cached))
+            self._hand_on_from(self._cached(self._waiting[0]))
 
     def try_again(self, era: int) -> None:
         """Ask the key service again, if the line is still that of this *era*; requeue it, if it waited for too long."""
@@ -202,7 +225,7 @@ class Consumer:
                 self._take_first(result)
                 if not self._waiting:
                     return
-                result = self._opened(self._waiting[0], self._open_cached)
+                result = self._cached(self._waiting[0])
         except BaseException:
             # The application raised. What is behind that message must not wait for ever.
             if self._waiting and era == self._era:
@@ -217,7 +240,7 @@ class Consumer:
             self._guard.turn(self, delivery, result)
             return
         restore_content_type(delivery.properties, result)
-        self._guard.hand(self, delivery)
+        self._guard.hand(self, delivery, result.receipt)
         self._hand_on(self._guard.channel, delivery.method, delivery.properties, result.body)
 
     def _fail(self, delivery: Delivery, error: KeyUnavailable) -> None:

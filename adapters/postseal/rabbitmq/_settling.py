@@ -7,14 +7,16 @@ tell which), copied to a quarantine and then acknowledged, acknowledged, or left
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from enum import Enum
 from itertools import takewhile
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 from postseal.core import AuditEvent, AuditUnavailable, ConfigError, Opened, Policy, Refused, Sealer, Verdict
 from postseal.core.audit import QuietLog
+from postseal.core.replay import Receipt
 from postseal.core.sealer import SealAtHand
 from postseal.rabbitmq._message import check_policy, destination_of, place_of, speaks_of_rabbitmq
 
@@ -62,28 +64,34 @@ class Turned(NamedTuple):
         return self.error.verdict if isinstance(self.error, Refused) else Verdict.WRONG_DESTINATION
 
 
-class Handed(dict[int, None]):
-    """Delivery tags of what the application got on one channel and has not settled, the lowest first.
+class Handed(dict[int, "Receipt | None"]):
+    """Delivery tags of what the application got on one channel and has not settled, the lowest first; with what the ledger is then told.
 
     While anything is kept from the application, "all up to a tag" has to be settled one by one: what lies between is not the application's
     to settle.
     """
 
-    def late(self, tag: int) -> None:
+    def late(self, tag: int, receipt: Receipt | None = None) -> None:
         """Note *tag*, behind which others may have been handed on before; the tag of what has just come is simply put into the dict."""
         in_order = not self or tag > next(reversed(self))
-        self[tag] = None
+        self[tag] = receipt
         if not in_order:
-            tags = sorted(self)
+            items = sorted(self.items(), key=itemgetter(0))
             self.clear()
-            self.update(dict.fromkeys(tags))
+            self.update(items)
 
-    def take(self, up_to: int) -> list[int]:
-        """Take out all tags up to that one; 0 means all. Source: AMQP 0-9-1, basic.ack."""
-        tags = list(self if up_to == 0 else takewhile(up_to.__ge__, self))
+    def up_to(self, last: int) -> list[int]:
+        """Return all tags up to that one; 0 means all. Source: AMQP 0-9-1, basic.ack."""
+        return list(self if last == 0 else takewhile(last.__ge__, self))
+
+    def receipts(self, tags: Iterable[int]) -> list[Receipt]:
+        """Return what the ledger is told when these are acknowledged."""
+        return [receipt for tag in tags if (receipt := self.get(tag)) is not None]
+
+    def take(self, tags: Iterable[int]) -> None:
+        """Take these out."""
         for tag in tags:
-            del self[tag]
-        return tags
+            self.pop(tag, None)
 
 
 class Place(NamedTuple):
@@ -95,6 +103,8 @@ class Place(NamedTuple):
     """`Sealer.at_hand`."""
     open: Callable[[bytes], Opened | None]
     """`Sealer.open_at_hand`."""
+    reader: str
+    """Who reads, to the ledger: the queue, where an exchange may have put a copy into each of several."""
 
     def turn(self, refused: Refused, *, auto_ack: bool) -> Turned:
         """Say what becomes of a message *refused* here.
@@ -111,15 +121,18 @@ class Places(dict[tuple[str, str], Place]):
 
     Args:
         sealer: Knows their policies.
+        queue: Whose messages are read, where a ledger has to know; else empty.
 
     Raises:
         ConfigError: A policy says what RabbitMQ cannot do.
     """
 
-    def __init__(self, sealer: Sealer) -> None:
+    def __init__(self, sealer: Sealer, queue: str = "") -> None:
         super().__init__()
         self._sealer = sealer
         self._quiet = QuietLog(_log)
+        self._queue = queue
+        self._of_queues: dict[str, Places] = {}
         ours = [policy for policy in sealer.policies if speaks_of_rabbitmq(policy)]
         for policy in ours:
             check_policy(policy)
@@ -135,11 +148,24 @@ class Places(dict[tuple[str, str], Place]):
         destination = destination_of(*pair)
         sealer = self._sealer
         policy = sealer.policy_for(destination)
-        place = Place(destination, policy, sealer.at_hand(destination), sealer.open_at_hand(destination))
+        reader = self._queue if pair[0] else ""  # the default exchange puts a message into one queue
+        opens = sealer.open_at_hand(destination, reader)
+        place = Place(destination, policy, sealer.at_hand(destination), opens, reader)
         if len(self) >= _MAX_PLACES:
             self.clear()
         self[pair] = place
         return place
+
+    def of_queue(self, queue: str) -> Places:
+        """Return the places as who consumes *queue* meets them: these, unless there is a ledger."""
+        if self._sealer.ledger is None:
+            return self
+        places = self._of_queues.get(queue)
+        if places is None:
+            if len(self._of_queues) >= _MAX_PLACES:
+                self._of_queues.clear()
+            places = self._of_queues[queue] = Places(self._sealer, queue)
+        return places
 
     def turn(
         self,
@@ -206,17 +232,18 @@ class Places(dict[tuple[str, str], Place]):
 
 
 def _turn(refused: Refused, policy: Policy, destination: str, *, auto_ack: bool) -> Turned:
-    if policy.on_refused == "raise":
+    outcome = policy.outcome(refused.verdict)
+    if outcome == "raise":
         return Turned(refused, Settle.RAISE)
     if policy.mode == "observe":  # who only observes wants nothing done to the queue
         return Turned(refused, Settle.DROP if auto_ack else Settle.LEAVE)
     quarantine = policy.quarantine
     if quarantine == destination:  # what is refused in the quarantine stays there
         return Turned(refused, Settle.DROP if auto_ack else Settle.LEAVE)
-    if policy.on_refused == "quarantine" or (
-        auto_ack and policy.on_refused == "dead-letter" and (quarantine or "").startswith("rabbitmq:")
+    if outcome == "quarantine" or (
+        auto_ack and outcome == "dead-letter" and (quarantine or "").startswith("rabbitmq:")
     ):
         return Turned(refused, Settle.QUARANTINE, place_of(quarantine or ""))
     if auto_ack:
         return Turned(refused, Settle.DROP)
-    return Turned(refused, Settle.REJECT if policy.on_refused == "dead-letter" else Settle.DISCARD)
+    return Turned(refused, Settle.REJECT if outcome == "dead-letter" else Settle.DISCARD)

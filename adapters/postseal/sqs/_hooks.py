@@ -19,17 +19,20 @@ from typing import Any, Final, Protocol
 from botocore.client import BaseClient
 
 from postseal.core import ConfigError, Sealer
+from postseal.core.replay import Receipt
 from postseal.sqs._dialect import DIALECTS
+from postseal.sqs._ledger import Deleting, Handles
 from postseal.sqs._message import destination_of
 from postseal.sqs._opening import aopen_each, aseal_each, open_each, seal_each
 from postseal.sqs._receiving import Receiving
-from postseal.sqs._sending import Sending
+from postseal.sqs._sending import CONTEXT, Sending
 from postseal.sqs._settling import Settling, carry_out, carry_out_async
 
 __all__ = ["Hooks", "Options", "client_of", "hooks_for", "hooks_of"]
 
 _PLACE: Final = "_postseal"
 """The attribute of a client's emitter that holds its hooks: who shares the emitter shares them."""
+_DELETES: Final = ("DeleteMessage", "DeleteMessageBatch")
 _MAX_AWAY: Final = 43200
 """Seconds. Source: SQS API, ChangeMessageVisibility, VisibilityTimeout."""
 
@@ -87,12 +90,20 @@ class Hooks:
             "before-call": self._on_call,
         }
         self._first: dict[str, Callable[..., Any]] = {}
+        self._handles: Handles | None = None
         if service == "sqs":
             self._first = {
                 "after-call.sqs.SendMessage": self._on_sent,
                 "after-call.sqs.SendMessageBatch": self._on_batch_sent,
                 "after-call.sqs.ReceiveMessage": self._on_received,
             }
+            if sealer.ledger is not None:
+                self._handles = Handles()
+                for operation in _DELETES:
+                    self._first |= {
+                        f"after-call.sqs.{operation}": self._on_deleted,
+                        f"after-call-error.sqs.{operation}": self._on_deleted,
+                    }
 
     def __repr__(self) -> str:
         return "<postseal.sqs hooks>"  # botocore logs it with each event
@@ -131,7 +142,35 @@ class Hooks:
             return self._seal(params, context, batch=batch)
         if model.name == "ReceiveMessage":
             self._receiving.ask(params, context)
+        elif self._handles is not None and model.name in _DELETES and not context.get("is_presign_request"):
+            # Last of all, so that these are the parameters that are sent.
+            deleting = self._handles.deleting(params)
+            if deleting is not None:
+                context[CONTEXT] = deleting
+                return self._settled(list(deleting.receipts.values()))
         return None
+
+    # -- the ledger ------------------------------------------------------------------------------------------------
+
+    def _settled(self, receipts: list[Receipt]) -> Any:
+        self.sealer.settled(*receipts)
+
+    def _unsettled(self, receipts: list[Receipt]) -> Any:
+        self.sealer.unsettled(*receipts)
+
+    def _on_deleted(
+        self,
+        context: dict[str, Any],
+        parsed: Mapping[str, Any] | None = None,
+        http_response: Any = None,
+        **_: Any,
+    ) -> Any:
+        """Take back what SQS did not delete: it comes again."""
+        deleting = context.get(CONTEXT)
+        if self._handles is None or not isinstance(deleting, Deleting):
+            return None
+        left = self._handles.deleted(deleting, parsed, getattr(http_response, "status_code", None))
+        return self._unsettled(left) if left else None
 
     def _seal(self, params: dict[str, Any], context: dict[str, Any], *, batch: bool) -> Any:
         unsealed = self._sending.prepare(params, context, batch=batch)
@@ -146,6 +185,8 @@ class Hooks:
             return
         open_each(sorting, self.sealer)
         steps = self._receiving.finish(parsed, context, sorting)
+        if self._handles is not None:
+            self._handles.keep(sorting.receipts)
         carry_out(steps, self._client, self.options.sleep or time.sleep)
 
 
@@ -159,12 +200,20 @@ class AsyncHooks(Hooks):
         await aseal_each(unsealed, self.sealer)
         self._sending.finish(params, context, unsealed)
 
+    async def _settled(self, receipts: list[Receipt]) -> None:
+        await self.sealer.asettled(*receipts)
+
+    async def _unsettled(self, receipts: list[Receipt]) -> None:
+        await self.sealer.aunsettled(*receipts)
+
     async def _on_received(self, parsed: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
         sorting = self._receiving.begin(parsed, context)
         if sorting is None:
             return
         await aopen_each(sorting, self.sealer)
         steps = self._receiving.finish(parsed, context, sorting)
+        if self._handles is not None:
+            self._handles.keep(sorting.receipts)
         await carry_out_async(steps, self._client, self.options.sleep or asyncio.sleep)
 
 

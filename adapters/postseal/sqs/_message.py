@@ -108,12 +108,16 @@ class Place:
         policy: The policy in force there.
         seal: Seals a body at once, in the common case: `Sealer.at_hand`.
         open: Opens an envelope likewise: `Sealer.open_at_hand`.
+        reader: Who reads there, to the ledger: the queue, where it gets copies of what is sent to topics.
+        noted: Whether a ledger is told what is settled.
     """
 
     destination: str
     policy: Policy
     seal: Callable[[bytes], bytes | None]
     open: Callable[[bytes], Opened | None]
+    reader: str = ""
+    noted: bool = False
     bind: tuple[str, ...] = field(init=False)
     """Names of the attributes to bind."""
     bind_group: bool = field(init=False)
@@ -123,7 +127,7 @@ class Place:
     seals: bool = field(init=False)
     """Whether what is sent there is sealed."""
     wraps: bool = field(init=False)
-    """Whether messages of topics may lie there, inside SNS's JSON."""
+    """Whether messages of topics may lie there, in SNS's JSON or by themselves."""
 
     def __post_init__(self) -> None:
         policy = self.policy
@@ -132,7 +136,7 @@ class Place:
         object.__setattr__(self, "plain", not self.bind and not self.bind_group)
         object.__setattr__(self, "fifo", is_fifo(self.destination))
         object.__setattr__(self, "seals", policy.mode not in ("off", "observe"))
-        object.__setattr__(self, "wraps", any(each.startswith("sns:") for each in policy.destinations))
+        object.__setattr__(self, "wraps", _speaks_of_topics(policy))
 
     @classmethod
     def of(cls, destination: str, sealer: Sealer) -> Place:
@@ -142,7 +146,19 @@ class Place:
             ConfigError: No policy speaks of it.
         """
         policy = sealer.policy_for(destination)
-        return cls(destination, policy, sealer.at_hand(destination), sealer.open_at_hand(destination))
+        reader = destination if sealer.ledger is not None and _speaks_of_topics(policy) else ""
+        return cls(
+            destination,
+            policy,
+            sealer.at_hand(destination),
+            sealer.open_at_hand(destination, reader),
+            reader,
+            sealer.ledger is not None,
+        )
+
+
+def _speaks_of_topics(policy: Policy) -> bool:
+    return any(each.startswith("sns:") for each in policy.destinations)
 
 
 class Places(dict[str, Place]):

@@ -40,6 +40,7 @@ def open_each(sorting: Sorting, sealer: Sealer) -> None:
                 headers=one.headers,
                 ordering_key=one.ordering_key,
                 coordinates=one,
+                reader=sorting.reader,
             )
         except Exception as error:  # noqa: BLE001 - sorted by its kind
             sorting.failed(one, error)
@@ -58,6 +59,7 @@ async def aopen_each(sorting: Sorting, sealer: Sealer) -> None:
                 headers=one.headers,
                 ordering_key=one.ordering_key,
                 coordinates=one,
+                reader=sorting.reader,
             )
         except Exception as error:  # noqa: BLE001 - sorted by its kind
             sorting.failed(one, error)

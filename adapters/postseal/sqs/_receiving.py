@@ -128,8 +128,8 @@ class Receiving:
             raise sorting.broken[0].error
         if sorting.withheld:
             yield from self._settling.pause(asked.wait)
-        elif sorting.refused and place.policy.on_refused == "raise":
-            raise sorting.refused[0].refusal
+        elif (refusal := sorting.raised) is not None:
+            raise refusal
 
 
 def _names(params: Mapping[str, Any], option: str) -> tuple[str, ...]:

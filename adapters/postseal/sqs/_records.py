@@ -8,10 +8,12 @@ from __future__ import annotations
 import binascii
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 from postseal.core import ConfigError, KeyUnavailable, Sealer
 from postseal.core.context import HeaderValue
+from postseal.core.replay import Receipt
 from postseal.sqs._message import Place, destination_of
 from postseal.sqs._opening import open_each
 from postseal.sqs._settling import Settling, carry_out
@@ -30,9 +32,19 @@ class OpenedRecords(Sequence[dict[str, Any]]):
         records: Copies of those that opened, with the clear ``body`` and its ``md5OfBody``.
     """
 
-    def __init__(self, records: list[dict[str, Any]], failures: list[str]) -> None:
+    def __init__(
+        self,
+        records: list[dict[str, Any]],
+        failures: list[str],
+        *,
+        sealer: Sealer | None = None,
+        receipts: Mapping[str, Receipt] = MappingProxyType({}),
+    ) -> None:
         self.records = records
         self._failures = failures
+        self._sealer = sealer
+        self._receipts = receipts
+        """What the ledger is told of those that opened, by their id."""
 
     def __getitem__(self, at: Any) -> Any:
         return self.records[at]
@@ -52,7 +64,15 @@ class OpenedRecords(Sequence[dict[str, Any]]):
             self._failures.append(record["messageId"])
 
     def answer(self) -> dict[str, list[dict[str, str]]]:
-        """Return what the function is to return: all that must come again. Lambda deletes the others."""
+        """Return what the function is to return: all that must come again. Lambda deletes the others, and the ledger is told so.
+
+        Raises:
+            LedgerUnavailable: The ledger did not answer. Let the function fail: then all come again.
+        """
+        if self._sealer is not None:
+            self._sealer.settled(
+                *(receipt for each, receipt in self._receipts.items() if each not in self._failures)
+            )
         return {"batchItemFailures": [{"itemIdentifier": each} for each in self._failures]}
 
 
@@ -116,6 +136,8 @@ def open_records(
     return OpenedRecords(
         [_filled(message) for message in sorting.done],
         [message["MessageId"] for message in sorting.messages if id(message) in again],
+        sealer=sealer,
+        receipts={message["MessageId"]: receipt for message, receipt in sorting.receipts},
     )
 
 
@@ -162,6 +184,7 @@ def open_message(
             headers=one.headers,
             ordering_key=one.ordering_key,
             coordinates=coordinates,
+            reader=sorting.reader,
         )
         sorting.opened(one, opened)
     if sorting.refused:

@@ -73,19 +73,23 @@ class Settling:
         going = yield from self.take(destination, policy, refused)
         gone = (yield from _delete(queue_url, going)) if going else 0
         if gone:
-            self._quiet.warning("%d refused at %s: %s", gone, destination, _DONE[policy.on_refused])
+            self._quiet.warning("%d refused at %s: deleted, as their policy says", gone, destination)
         if left := len(refused) - gone:
             self._quiet.warning("%d refused at %s: left there for its redrive policy", left, destination)
 
     def take(self, destination: str, policy: Policy, refused: Sequence[Turned]) -> Steps[list[Received]]:
         """Do with *refused* messages what comes before their deletion, and return those that may be deleted."""
         going: list[Received] = []
-        if policy.on_refused == "discard":
-            going = [turned.received for turned in refused if not turned.stays]
-        elif policy.on_refused == "quarantine" and policy.quarantine != destination:
-            for turned in refused:
-                if not turned.stays and (yield from self._copy(turned, policy)):
-                    going.append(turned.received)
+        for turned in refused:
+            if turned.stays:
+                continue
+            outcome = policy.outcome(turned.refusal.verdict)
+            if outcome == "discard" or (
+                outcome == "quarantine"
+                and policy.quarantine != destination
+                and (yield from self._copy(turned, policy))
+            ):
+                going.append(turned.received)
         return going
 
     def give_back(self, queue_url: str, destination: str, withheld: Sequence[Received]) -> Steps[None]:
@@ -214,6 +218,3 @@ def _tell_failure(what: str, error: Exception) -> None:
 def _tell_failed(what: str, answer: Mapping[str, Any]) -> None:
     for failed in answer.get("Failed", ()):
         _log.warning("%s failed: %s", what, failed.get("Code"))
-
-
-_DONE: Final = {"discard": "deleted", "quarantine": "copied to the quarantine and deleted"}

@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 from postseal.core import AuditEvent, ConfigError, KeyUnavailable, Opened, Refused, Verdict
 from postseal.core.audit import Auditor
 from postseal.core.context import Headers
+from postseal.core.replay import Receipt
 from postseal.core.wire import decode
 from postseal.sqs._message import Place, bytes_of, envelope_of, text_md5, values_of
 from postseal.sqs._wrapped import Wrapper
@@ -126,24 +127,35 @@ class Sorting:
 
     Attributes:
         destination: Of *place*.
+        reader: Likewise.
         done: Opened messages.
         refused: Those that are never handed on.
         withheld: Those that have to wait for the key service.
         broken: Those that something else went wrong with.
+        receipts: What the ledger is to be told when an opened message is settled, each with its message; none where there is no ledger.
         messages: All of them.
     """
 
     def __init__(self, messages: Sequence[dict[str, Any]], place: Place, auditor: Auditor) -> None:
         self.destination = place.destination
+        self.reader = place.reader
         self.done: list[dict[str, Any]] = []
         self.refused: list[Turned] = []
         self.withheld: list[Received] = []
         self.broken: list[Broken] = []
+        self.receipts: list[tuple[dict[str, Any], Receipt]] = []
         self.messages = messages
         self._place = place
         self._auditor = auditor
         self._groups: set[str] = set()
         self._keys: set[bytes] = set()
+
+    @property
+    def raised(self) -> Refused | None:
+        """The first refusal of which the policy says that it is to be raised."""
+        outcome = self._place.policy.outcome
+        refusals = (turned.refusal for turned in self.refused)
+        return next((refusal for refusal in refusals if outcome(refusal.verdict) == "raise"), None)
 
     def __iter__(self) -> Iterator[Received]:
         place, groups, keys = self._place, self._groups, self._keys
@@ -183,8 +195,13 @@ class Sorting:
         except UnicodeDecodeError:
             return False
         _fill(message, text, body)
-        self.done.append(message)
+        self._done(message, opened)
         return True
+
+    def _done(self, message: dict[str, Any], opened: Opened) -> None:
+        self.done.append(message)
+        if self._place.noted and (receipt := opened.receipt) is not None:
+            self.receipts.append((message, receipt))
 
     @staticmethod
     def _unwrapped(one: Received) -> bytes | None:
@@ -224,7 +241,7 @@ class Sorting:
             text = wrapper.filled(text)
             body = text.encode("utf-8", "surrogatepass")
         _fill(one.message, text, body)
-        self.done.append(one.message)
+        self._done(one.message, opened)
 
     def failed(self, one: Received, error: Exception) -> None:
         """Note why *one* did not open.
