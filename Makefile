@@ -6,12 +6,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(shell command -v uv || echo .uv/bin/uv)
 INSTALL := $(UV) pip install --quiet --python $(BIN)/python --constraints constraints.txt
-# A file of tests stays in one process: what it starts for all of them is started once.
-PARALLEL := --numprocesses auto --dist loadfile
+# More processes than processors, as half of the time is waiting; who has nothing left to do takes from the others.
+PARALLEL := --numprocesses 6 --dist worksteal
 # The platform's own certificates, for machines behind a proxy.
 export UV_SYSTEM_CERTS := 1
 
-.PHONY: help demo demo-all test check lint unit integration matrix bench vectors pin clean
+.PHONY: help demo demo-all test check lint unit integration suite matrix bench vectors pin clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -52,12 +52,13 @@ unit: $(VENV)/.installed ## tests that need no server
 	$(BIN)/pytest $(PARALLEL) tests
 
 integration: $(VENV)/.installed ## the same against real servers, which it installs and starts
-	$(BIN)/pytest integration
+	$(BIN)/pytest $(PARALLEL) integration
 
-test: lint ## everything
-	$(BIN)/pytest $(PARALLEL) tests
-	$(BIN)/pytest integration
-	@$(MAKE) --no-print-directory matrix
+test: $(VENV)/.installed ## everything, side by side
+	@$(MAKE) --no-print-directory --jobs lint suite matrix
+
+suite: $(VENV)/.installed
+	$(BIN)/pytest $(PARALLEL) tests integration
 
 matrix: $(VENV)/.installed ## the tests of the core on every other CPython, 3.11 to 3.14, that is here
 	$(BIN)/python tests/matrix.py

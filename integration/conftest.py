@@ -1,10 +1,11 @@
-"""Servers for the tests, started once, side by side, when the first test asks for one."""
+"""Servers for the tests: each started once, side by side, whether one process tests or several of pytest-xdist."""
 
 import os
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,19 +18,36 @@ from integration.servers import (
     Server,
     ServerUnavailable,
     ServiceBus,
-    start_all,
-    stop_all,
 )
+from integration.servers.shared import KINDS, Borrower, Lender, Servers, lend
 
-_KINDS: dict[str, Callable[[], Server]] = {
-    "kafka": Kafka,
-    "aws": AwsEmulator,
-    "rabbitmq": RabbitMq,
-    "servicebus": ServiceBus,
-    "key_vault": KeyVault,
-    "openbao": OpenBao,
-}
 _HERE = Path(__file__).parent
+_LENDER = pytest.StashKey[Lender]()
+_LENT = pytest.StashKey[tuple[str, bytes]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have servers of our own, or borrow from the process that started this one."""
+    lent = getattr(config, "workerinput", {}).get("servers")
+    config.stash[_LENDER] = Servers() if lent is None else Borrower(*lent)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a process that will test where it can borrow servers."""
+    stash, servers = node.config.stash, node.config.stash[_LENDER]
+    if _LENT not in stash:
+        stash[_LENT] = lend(servers)
+        # This process runs no test of its own: what it says is how servers are installed, and is shown as it comes.
+        node.config.pluginmanager.getplugin("capturemanager").suspend_global_capture()
+    node.workerinput["servers"] = stash[_LENT]
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Stop the servers that are ours."""
+    servers = config.stash[_LENDER]
+    if isinstance(servers, Servers):
+        servers.stop()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -40,41 +58,54 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(600, func_only=True))
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Have all servers start that the chosen tests name: they come up while other tests run."""
+    asked = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    if not session.config.option.collectonly:
+        session.config.stash[_LENDER].begin(asked & KINDS.keys())
+
+
 @pytest.fixture(scope="session")
-def servers(request: pytest.FixtureRequest) -> Iterator[dict[str, Server | Exception]]:
-    """All servers that the chosen tests name: each running, or why it does not."""
-    asked = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
-    wanted = [kind() for name, kind in _KINDS.items() if name in asked]
+def borrow(request: pytest.FixtureRequest) -> Callable[[str], Server]:
+    """Give a server by its name, when it answers."""
     capture = request.config.pluginmanager.getplugin("capturemanager")
-    # Installing takes minutes: its progress is shown as it comes.
-    with capture.global_and_fixture_disabled():
-        failed = start_all(wanted)
-    yield {server.name: failed.get(server.name, server) for server in wanted}
-    stop_all(wanted)
+
+    def borrowed(name: str) -> Server:
+        try:
+            # Installing takes minutes: its progress is shown as it comes.
+            with capture.global_and_fixture_disabled():
+                return request.config.stash[_LENDER].borrow(name)
+        except ServerUnavailable as error:
+            if os.environ.get("CI") == "true":
+                raise
+            pytest.skip(str(error))
+
+    return borrowed
 
 
 @pytest.fixture(scope="session")
-def kafka(servers: dict[str, Server | Exception]) -> Kafka:
+def kafka(borrow: Callable[[str], Server]) -> Server:
     """A Kafka broker at `kafka.address`."""
-    server = _running(servers["kafka"])
-    assert isinstance(server, Kafka)
-    return server
+    return borrow(Kafka.name)
+
+
+@pytest.fixture
+def own_kafka(kafka: Kafka) -> Iterator[Kafka]:
+    """A Kafka broker of this test alone: it may stand still while its memory is looked through."""
+    with Kafka() as own:
+        yield own
 
 
 @pytest.fixture(scope="session")
-def rabbitmq(servers: dict[str, Server | Exception]) -> RabbitMq:
+def rabbitmq(borrow: Callable[[str], Server]) -> Server:
     """A RabbitMQ broker at `rabbitmq.url`."""
-    server = _running(servers["rabbitmq"])
-    assert isinstance(server, RabbitMq)
-    return server
+    return borrow(RabbitMq.name)
 
 
 @pytest.fixture(scope="session")
-def aws(servers: dict[str, Server | Exception]) -> AwsEmulator:
+def aws(borrow: Callable[[str], Server]) -> Server:
     """SQS and KMS at `aws.address`; `aws.sqs()` and `aws.kms()` make clients."""
-    server = _running(servers["aws"])
-    assert isinstance(server, AwsEmulator)
-    return server
+    return borrow(AwsEmulator.name)
 
 
 @pytest.fixture(scope="session")
@@ -92,38 +123,24 @@ def kms(aws: AwsEmulator):
 
 
 @pytest.fixture(scope="session")
-def servicebus(servers: dict[str, Server | Exception]) -> ServiceBus:
+def servicebus(borrow: Callable[[str], Server]) -> Server:
     """Service Bus at `servicebus.address`, a connection string; `servicebus.new_queue()` makes queues."""
-    server = _running(servers["servicebus"])
-    assert isinstance(server, ServiceBus)
-    return server
+    return borrow(ServiceBus.name)
 
 
 @pytest.fixture(scope="session")
-def key_vault(servers: dict[str, Server | Exception]) -> KeyVault:
+def key_vault(borrow: Callable[[str], Server]) -> Server:
     """A key vault at `key_vault.address`; `key_vault.client()` makes clients."""
-    server = _running(servers["key_vault"])
-    assert isinstance(server, KeyVault)
-    return server
+    return borrow(KeyVault.name)
 
 
 @pytest.fixture(scope="session")
-def openbao(servers: dict[str, Server | Exception]) -> OpenBao:
+def openbao(borrow: Callable[[str], Server]) -> Server:
     """A vault with a transit engine at `openbao.address`; `openbao.client()` makes clients."""
-    server = _running(servers["openbao"])
-    assert isinstance(server, OpenBao)
-    return server
+    return borrow(OpenBao.name)
 
 
 @pytest.fixture
 def fresh() -> Callable[[str], str]:
     """Make names that no other test and no earlier run has used: `fresh("orders")`."""
     return lambda name: f"{name}-{uuid.uuid4().hex[:12]}"
-
-
-def _running(server: Server | Exception) -> Server:
-    if isinstance(server, ServerUnavailable) and os.environ.get("CI") != "true":
-        pytest.skip(str(server))
-    if isinstance(server, Exception):
-        raise server
-    return server

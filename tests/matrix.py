@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -44,30 +45,38 @@ def find(version: str) -> str | None:
     return str(kept[-1]) if kept else None
 
 
-def run(version: str, python: str) -> int:
-    """Make the environment and run the tests of the core there."""
+def run(version: str) -> str | None:
+    """Make the environment and run the tests of the core there.
+
+    Returns:
+        The version, where they failed. What they print is printed when they are through: other versions run beside them.
+    """
+    python = find(version)
+    if python is None:
+        print(f"Python {version}: none on this machine", flush=True)
+        return None
     venv = ROOT / f".venv-{version}"
     inside = str(venv / "bin" / "python")
+    install = [UV, "pip", "install", "--quiet", "--python", inside, "--constraints", "constraints.txt"]
     if not venv.exists():
         subprocess.run([UV, "venv", "--quiet", "--python", python, str(venv)], check=True)
-    install = [UV, "pip", "install", "--quiet", "--python", inside, "--constraints", "constraints.txt"]
     subprocess.run([*install, *NEEDS, "--editable", "."], check=True, cwd=ROOT)
-    return subprocess.run([inside, "-m", "pytest", "-q", "tests/core"], check=False, cwd=ROOT).returncode
+    # The cache of the run beside this one is left alone.
+    test = [inside, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/core"]
+    done = subprocess.run(
+        test, check=False, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    print(f"Python {version}: {python}\n{done.stdout}", flush=True)
+    return version if done.returncode else None
 
 
 def main() -> int:
-    """Run all that are here, but for the one that runs this: it ran everything already."""
-    failed = []
-    for version in VERSIONS:
-        if version == f"{sys.version_info.major}.{sys.version_info.minor}":
-            continue
-        python = find(version)
-        if python is None:
-            print(f"Python {version}: none on this machine")
-            continue
-        print(f"Python {version}: {python}", flush=True)
-        if run(version, python) != 0:
-            failed.append(version)
+    """Run all that are here, side by side, but for the one that runs this: the other tests run on it."""
+    versions = [
+        version for version in VERSIONS if version != f"{sys.version_info.major}.{sys.version_info.minor}"
+    ]
+    with ThreadPoolExecutor(max_workers=len(versions)) as pool:
+        failed = [version for version in pool.map(run, versions) if version is not None]
     if failed:
         print(f"The tests of the core failed on Python {', '.join(failed)}")
     return 1 if failed else 0

@@ -13,6 +13,11 @@ from integration.servers import Kafka
 @pytest.fixture(scope="session")
 def make_topic(kafka: Kafka) -> Callable[[str], None]:
     """Makes a topic of two partitions."""
+    return topics_of(kafka)
+
+
+def topics_of(kafka: Kafka) -> Callable[[str], None]:
+    """Return what makes topics of two partitions at *kafka*."""
     admin = AdminClient({"bootstrap.servers": kafka.address, "log_level": 0})
 
     def make(name: str) -> None:

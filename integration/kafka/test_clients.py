@@ -19,6 +19,7 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from integration.capture import Recorder
+from integration.kafka.conftest import topics_of
 from integration.scan import scan, scan_memory
 from integration.servers import Kafka
 from postseal.core import Verdict
@@ -297,15 +298,19 @@ class TestGroups:
 class TestCanary:
     """A1, A2: no clear byte in the broker's files, in its memory, or on an unencrypted connection."""
 
+    @pytest.fixture
+    def line(self, own_kafka: Kafka) -> ClientLine:
+        return ClientLine(own_kafka.address, topics_of(own_kafka))
+
     def test_a_sealed_canary_is_found_in_the_consumer_only(
-        self, world: World, kafka: Kafka, line: ClientLine, tmp_path: Path
+        self, world: World, own_kafka: Kafka, line: ClientLine, tmp_path: Path
     ) -> None:
-        if kafka.pid is None or kafka.data_dir is None:
+        if own_kafka.pid is None or own_kafka.data_dir is None:
             pytest.skip("the broker is not ours to look into")
         topic, bad = line.place(), line.place()
         policy = world.policy(topic, on_refused="quarantine", quarantine=f"kafka:{bad}")
         canary = f"canary {uuid.uuid4()} 4111 1111 1111 1111".encode()
-        with Recorder(kafka.route, tmp_path) as recorder:
+        with Recorder(own_kafka.route, tmp_path) as recorder:
             through = ClientLine(recorder.address, line._make_topic)
             with through.producer(world.sealer(policy), **{"compression.type": "gzip"}) as producer:
                 for _ in range(50):
@@ -317,28 +322,30 @@ class TestCanary:
                 assert receiving.take(50) == [canary] * 50
                 receiving.until(lambda: through.has_message(bad))
             assert recorder.connections > 1
-        assert scan(canary, kafka.data_dir) == []
+        assert scan(canary, own_kafka.data_dir) == []
         assert scan(canary, tmp_path) == []
-        assert scan_memory(canary, kafka.pid) == []
+        assert scan_memory(canary, own_kafka.pid) == []
         # The same scan does find what is there: the topic's name, in all three.
         name = topic.encode()
-        assert scan(name, kafka.data_dir)
+        assert scan(name, own_kafka.data_dir)
         assert scan(name, tmp_path)
-        assert scan_memory(name, kafka.pid)
+        assert scan_memory(name, own_kafka.pid)
 
-    def test_a_clear_canary_is_found_everywhere(self, kafka: Kafka, line: ClientLine, tmp_path: Path) -> None:
+    def test_a_clear_canary_is_found_everywhere(
+        self, own_kafka: Kafka, line: ClientLine, tmp_path: Path
+    ) -> None:
         """The control: without us it lies open in all three."""
-        if kafka.pid is None or kafka.data_dir is None:
+        if own_kafka.pid is None or own_kafka.data_dir is None:
             pytest.skip("the broker is not ours to look into")
         topic = line.place()
         canary = f"canary {uuid.uuid4()} 4111 1111 1111 1111".encode()
-        with Recorder(kafka.route, tmp_path) as recorder:
+        with Recorder(own_kafka.route, tmp_path) as recorder:
             through = ClientLine(recorder.address, line._make_topic)
             through.put(topic, *[Raw(canary)] * 50)
             assert [raw.body for raw in through.held(topic, 50)] == [canary] * 50
-        assert scan(canary, kafka.data_dir)
+        assert scan(canary, own_kafka.data_dir)
         assert scan(canary, tmp_path)
-        assert scan_memory(canary, kafka.pid)
+        assert scan_memory(canary, own_kafka.pid)
 
 
 def test_a_compacted_topic_keeps_its_tombstones(world: World, line: ClientLine) -> None:

@@ -64,9 +64,11 @@ share.coordinator.state.topic.num.partitions=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
-# A killed broker returns only after its last session has ended: 9 s by default.
-broker.session.timeout.ms=3000
+# A killed broker returns only after its last session has ended: 9 s by default. One that got no processor for as long is taken for gone.
+broker.session.timeout.ms=6000
 broker.heartbeat.interval.ms=500
+# Two of these are mapped for each partition, 10 MB each by default: all is read whenever the broker's memory is looked through.
+log.index.size.max.bytes=65536
 """
 
 

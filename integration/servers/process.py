@@ -5,7 +5,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from .errors import ServerFailed
 
@@ -71,6 +73,17 @@ class Leashed:
         self._leash.stdin.close()
         self._leash.wait()
         self._leash.stdout.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Lent:
+    """A program that somebody else holds, and ends."""
+
+    pid: int
+    ended: ClassVar[bool] = False
+
+    def stop(self) -> None:
+        """Leave it running."""
 
 
 def tail(log: Path, lines: int = 40) -> str:

@@ -11,12 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from . import containers
 from .errors import ServerFailed, ServerUnavailable
 from .machine import SERVERS, connects
-from .process import Leashed, tail
+from .process import Leashed, Lent, tail
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Server(ABC):
         self._own_data = data_dir is None
         self._data_dir = data_dir
         self._launch: Launch | None = None
-        self._process: Leashed | None = None
+        self._process: Leashed | Lent | None = None
 
     # What each server says of itself.
 
@@ -149,6 +149,8 @@ class Server(ABC):
         """End it as a power cut would. Its data stays for the next `start`."""
         if self.given:
             raise ServerUnavailable(f"{self.variable} names a server that is not ours to kill")
+        if isinstance(self._process, Lent):
+            raise ServerUnavailable(f"{self.name} belongs to another process, and other tests use it")
         process, self._process = self._process, None
         if process is not None:
             if self._launch is not None and self._launch.in_container:
@@ -166,6 +168,11 @@ class Server(ABC):
         if self._own_data and self._data_dir is not None:
             shutil.rmtree(self._data_dir, ignore_errors=True)
             self._data_dir = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy knows: where it is and what can be read of it. Whoever made it alone kills and stops it."""
+        lent = None if self._process is None else Lent(self._process.pid)
+        return {**self.__dict__, "_process": lent, "_own_data": False}
 
     def __enter__(self) -> Self:
         return self.start()

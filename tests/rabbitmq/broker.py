@@ -185,6 +185,7 @@ class _Connection:
             case spec.Connection.Open():
                 self.method(0, spec.Connection.OpenOk())
             case spec.Connection.Close():
+                self.give_all_back()  # before it hears that all is done, as RabbitMQ does
                 self.method(0, spec.Connection.CloseOk())
                 self._out.put(None)
             case spec.Connection.CloseOk():
