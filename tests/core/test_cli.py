@@ -69,8 +69,11 @@ def test_the_core_loads_nothing_of_the_command():
     ("args", "sentence"),
     [
         (["inspekt"], "postseal: there is no command 'inspekt'; did you mean 'inspect'?"),
-        (["fly"], "postseal: there is no command 'fly'; there are: 'archive', 'demo', 'inspect', 'recover'"),
-        ([], "postseal: no command was given; there are: 'archive', 'demo', 'inspect', 'recover'"),
+        (
+            ["fly"],
+            "postseal: there is no command 'fly'; there are: 'archive', 'demo', 'group', 'inspect', 'recover'",
+        ),
+        ([], "postseal: no command was given; there are: 'archive', 'demo', 'group', 'inspect', 'recover'"),
         (["--versoin"], "postseal: there is no option '--versoin'; did you mean '--version'?"),
         (["demo", "--jsn"], "postseal demo: there is no option '--jsn'; did you mean '--json'?"),
         (
@@ -106,7 +109,9 @@ def test_the_version_is_that_of_the_package(capsys):
     assert capsys.readouterr().out == f"postseal {version('postseal')}\n"
 
 
-@pytest.mark.parametrize("command", ["archive create", "demo", "inspect", "recover"])
+@pytest.mark.parametrize(
+    "command", ["archive create", "demo", "group create", "group show", "inspect", "recover"]
+)
 def test_every_command_has_help_and_json(command, capsys):
     assert run([*command.split(), "-h"]) == 0
     assert "--json" in capsys.readouterr().out

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from postseal.core.cli import archive, demo, inspect, recover
+from postseal.core.cli import archive, demo, group, inspect, recover
 from postseal.core.cli._console import printable
 from postseal.core.errors import PostsealError, nearest
 
@@ -43,6 +43,7 @@ app.command("demo")(demo.command)
 app.command("inspect")(inspect.command)
 app.command("recover")(recover.command)
 app.add_typer(archive.app, name="archive")
+app.add_typer(group.app, name="group")
 
 
 def _show_version(asked: bool) -> None:
