@@ -2,12 +2,12 @@
 
 import pytest
 
-from tests.contract import AdapterContract, BinaryBodies
+from tests.contract import AdapterContract, BinaryBodies, LedgerContract
 from tests.servicebus import lines
 from tests.servicebus.conftest import closing
 
 
-class _Flavour(BinaryBodies, AdapterContract):
+class _Flavour(BinaryBodies, LedgerContract, AdapterContract):
     kind: type[lines.QueueLine]
 
     @pytest.fixture

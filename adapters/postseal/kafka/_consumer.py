@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import confluent_kafka
 
 from postseal.core import Sealer
-from postseal.kafka._opening import take_over_storing
+from postseal.kafka._opening import commits_told, take_over_storing
 from postseal.kafka._receiving import Receiving
 
 __all__ = ["Consumer", "DeserializingConsumer"]
@@ -27,11 +27,12 @@ class OpeningConsumer(Receiving, confluent_kafka.Consumer):
         self, sealer: Sealer, quarantine: Any, args: tuple[Any, ...], config: dict[str, Any]
     ) -> tuple[Any, ...]:
         """Return the client's arguments, and take what is ours out of *config*."""
-        self._open_with(sealer, quarantine)
         conf, *rest = args or ({},)
-        if not isinstance(conf, dict):
+        is_known = isinstance(conf, dict)
+        self._open_with(sealer, quarantine, str((conf | config).get("group.id", "")) if is_known else "")
+        if not is_known:
             return args  # the client says what is wrong
-        conf, self._stores = take_over_storing(conf, config)
+        conf, self._stores = take_over_storing(commits_told(conf, config, self), config)
         return conf, *rest
 
 

@@ -7,6 +7,7 @@ switched off here and done by us, once a message was opened; and where opening h
 from __future__ import annotations
 
 import logging
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from postseal.core import KeyUnavailable, Opened, Refused, Sealer, Verdict
 from postseal.kafka._errors import RefusedMessage
+from postseal.kafka._ledger import Uncommitted
 from postseal.kafka._message import Topics
 from postseal.kafka._partitions import Partition, Troubles
 from postseal.kafka._quarantine import NotConfirmed, Quarantine, check_quarantine, headers_of
@@ -24,13 +26,30 @@ if TYPE_CHECKING:
 else:
     Client = object
 
-__all__ = ["Client", "Opening", "partition_of", "take_over_storing"]
+__all__ = ["Client", "Opening", "commits_told", "partition_of", "take_over_storing"]
 
 _STORE: Final = "enable.auto.offset.store"
 _YES: Final = frozenset(("true", "t", "1"))
 _NO: Final = frozenset(("false", "f", "0"))
 """How librdkafka reads booleans."""
 _log: Final = logging.getLogger("postseal.kafka")
+
+
+def commits_told(conf: dict[str, Any], config: dict[str, Any], opening: Opening) -> dict[str, Any]:
+    """Return *conf* with an ``on_commit`` that tells the ledger first and then calls the user's; as it is, where there is no ledger."""
+    if opening._uncommitted is None:  # noqa: SLF001 - of this package
+        return conf
+    user = config.pop("on_commit", conf.get("on_commit"))
+    # The client keeps the callback: without a circle, a consumer ends when nobody has it any more.
+    known = weakref.ref(opening)
+
+    def on_commit(error: Any, partitions: Any) -> None:
+        if error is None and (told := known()) is not None:
+            told._committed(partitions)  # noqa: SLF001 - likewise
+        if user is not None:
+            user(error, partitions)
+
+    return conf if user is not None and not callable(user) else {**conf, "on_commit": on_commit}
 
 
 def take_over_storing(conf: dict[str, Any], config: dict[str, Any]) -> tuple[dict[str, Any], bool]:
@@ -78,7 +97,11 @@ class Opening(Client):
     _paused_by_user: set[Partition]
     _where: Where
 
-    def _open_with(self, sealer: Sealer, quarantine: Any) -> None:
+    _uncommitted: Uncommitted | None
+    """Where there is a ledger."""
+    _reader: str
+
+    def _open_with(self, sealer: Sealer, quarantine: Any, group: str) -> None:
         """Make ready, before the client itself is.
 
         Raises:
@@ -93,6 +116,8 @@ class Opening(Client):
         self._raising = deque()
         self._paused_by_user = set()
         self._where = Where()
+        self._uncommitted = None if sealer.ledger is None else Uncommitted(sealer, group)
+        self._reader = "" if sealer.ledger is None else group
 
     # -- messages --------------------------------------------------------------------------------------------------
 
@@ -175,6 +200,8 @@ class Opening(Client):
             return self._settle(message, Refused(verdict, destination=topic.destination))
         where = self._where
         where.message = message
+        if self._uncommitted is not None:
+            self._uncommitted.pay()
         try:
             opened = self._unseal(
                 value,
@@ -183,16 +210,19 @@ class Opening(Client):
                 headers=headers_of(message),
                 ordering_key=message.key() if topic.binds_key else None,
                 coordinates=where,
+                reader=self._reader,
             )
         except Refused as refused:
             return self._settle(message, refused)
         message.set_value(opened.body)
+        if self._uncommitted is not None and opened.receipt is not None:
+            self._uncommitted.note(partition_of(message), message.offset() or 0, opened.receipt)
         return True
 
     def _settle(self, message: Message, refused: Refused) -> bool:
         """Do with a refused *message* what its policy says."""
         topic = self._topics[message.topic() or ""]
-        if topic.policy.on_refused == "discard":
+        if topic.policy.outcome(refused.verdict) == "discard":
             return False
         target = topic.quarantine
         if target is None or self._quarantine is None:
@@ -202,6 +232,11 @@ class Opening(Client):
 
     def _known_verdict(self, message: Message) -> Verdict | None:
         return self._troubles.known_verdict(partition_of(message), message.offset() or 0)
+
+    def _committed(self, partitions: Any) -> None:
+        """Tell the ledger that these offsets are committed."""
+        if self._uncommitted is not None:
+            self._uncommitted.committed(partitions)
 
     def _store(self, message: Message) -> None:
         try:

@@ -158,6 +158,26 @@ class Receiving(Opening):
         self._forget([partition])
         super().seek(partition)
 
+    def commit(self, *args: Any, **kwargs: Any) -> Any:
+        """Commit; all as in `confluent_kafka.Consumer.commit`. The ledger is told what the broker has confirmed."""
+        committed = super().commit(*args, **kwargs)
+        if committed is not None:  # else ``on_commit`` is called
+            self._committed(committed)
+        return committed
+
+    def note_committed(self, partitions: list[TopicPartition]) -> None:
+        """Tell the ledger that all before these offsets is settled: after a producer's transaction has committed them.
+
+        Commits of the consumer's own need no telling. Without a ledger, this does nothing.
+        """
+        self._committed(partitions)
+
+    def close(self) -> None:
+        """Close; all as in `confluent_kafka.Consumer.close`."""
+        super().close()
+        if self._uncommitted is not None:
+            self._uncommitted.close()
+
     def position(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
         """Return from where *partitions* go on: behind the last message that was handed on, as the client says it without us.
 

@@ -10,7 +10,8 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from postseal.core import ConfigError, Refused, Sealer
+from postseal.core import ConfigError, Opened, Refused, Sealer
+from postseal.core.replay import Receipt
 from postseal.kafka._message import Topics
 
 __all__ = ["open_records"]
@@ -23,7 +24,7 @@ def open_records(
     sealer: Sealer,
     *,
     quarantine: Callable[[Mapping[str, Any], Refused], object] | None = None,
-) -> list[dict[str, Any]]:
+) -> OpenedRecords:
     """Open the records of *event*, with which Lambda calls a function for records of Kafka topics.
 
     A working function::
@@ -40,7 +41,7 @@ def open_records(
 
     Returns:
         Copies of the records that opened, partition by partition in their order, with the clear ``value`` in base64, as Lambda has it.
-        Records without a value stay so.
+        Records without a value stay so. Where there is a ledger, call its ``settled()`` at the end of the function.
 
     Raises:
         KeyUnavailable: The key service did not answer: Lambda has the whole batch come again, in order.
@@ -51,7 +52,7 @@ def open_records(
     partitions = event.get("records")
     if event.get("eventSource") not in _SOURCES or not isinstance(partitions, Mapping):
         raise ConfigError(f"this is no event of Kafka: its eventSource must be one of {', '.join(_SOURCES)}")
-    topics, opened = Topics(sealer), []
+    topics, opened = Topics(sealer), OpenedRecords(sealer)
     for record in (record for records in partitions.values() for record in records):
         topic = topics[record["topic"]]
         if topic.policy.on_refused in ("quarantine", "dead-letter") and quarantine is None:
@@ -63,21 +64,44 @@ def open_records(
             opened.append(dict(record))  # a tombstone
             continue
         try:
-            body = sealer.open(
+            one = sealer.open(
                 _bytes_of(value),
                 destination=topic.destination,
                 headers=_headers_of(record),
                 ordering_key=_key_of(record) if topic.binds_key else None,
                 coordinates={name: record[name] for name in ("topic", "partition", "offset")},
-            ).body
+            )
         except Refused as refused:
-            if topic.policy.mode == "observe" or topic.policy.on_refused == "raise":
+            if topic.policy.mode == "observe" or topic.policy.outcome(refused.verdict) == "raise":
                 raise
-            if quarantine is not None and topic.policy.on_refused != "discard":
+            if quarantine is not None and topic.policy.outcome(refused.verdict) != "discard":
                 quarantine(record, refused)
         else:
-            opened.append({**record, "value": b64encode(body).decode()})
+            opened.append({**record, "value": b64encode(one.body).decode()})
+            opened.note(one)
     return opened
+
+
+class OpenedRecords(list[dict[str, Any]]):
+    """The opened records of an event, and what the ledger is told of them."""
+
+    def __init__(self, sealer: Sealer) -> None:
+        super().__init__()
+        self._sealer = sealer
+        self._receipts: list[Receipt] = []
+
+    def note(self, opened: Opened) -> None:
+        """Remember one."""
+        if opened.receipt is not None:
+            self._receipts.append(opened.receipt)
+
+    def settled(self) -> None:
+        """Tell the ledger that all are done, just before the function returns: then Lambda commits them.
+
+        Raises:
+            LedgerUnavailable: The ledger did not answer. Let the function fail: then all come again.
+        """
+        self._sealer.settled(*self._receipts)
 
 
 def _bytes_of(text: str) -> bytes:

@@ -68,6 +68,9 @@ def _sealed_receiver(base: type[ServiceBusReceiver]) -> type[ServiceBusReceiver]
                 self._postseal.peek(max_message_count, sequence_number=sequence_number, **options)
             )
 
+        async def complete_message(self, message: ServiceBusReceivedMessage) -> None:
+            await arun(self._postseal.complete(message))
+
         async def __aiter__(self) -> AsyncIterator[ServiceBusReceivedMessage]:
             while (message := await arun(self._postseal.next())) is not None:
                 yield message

@@ -13,7 +13,7 @@ from azure.servicebus import ServiceBusClient, ServiceBusReceiveMode
 from postseal.core import ConfigError, Sealer
 from postseal.servicebus import _sync
 from postseal.servicebus._flow import Below
-from postseal.servicebus._message import bound_by, destination_of, is_sub_queue
+from postseal.servicebus._message import bound_by, destination_of, is_sub_queue, reader_of
 from postseal.servicebus._opening import Opening
 from postseal.servicebus._receiving import Receiving, Waiting
 from postseal.servicebus._sdk import deletes, handlers_of, speaks_pyamqp
@@ -134,6 +134,7 @@ class Hooks:
             deletes=deletes(receiver, ServiceBusReceiveMode.RECEIVE_AND_DELETE),
             sub_queue=is_sub_queue(path),
             in_order=session is not None,
+            reader=reader_of(path),
         )
         bound_by(place.policy)
         below = Below(receiver, type(receiver))

@@ -41,6 +41,7 @@ __all__ = [
     "is_sub_queue",
     "normal",
     "raw_of",
+    "reader_of",
     "show_opened",
 ]
 
@@ -51,7 +52,8 @@ CONTENT_TYPE: Final = "application/cose"
 # -- destinations ------------------------------------------------------------------------------------------------------
 
 _PATH: Final = re.compile(
-    r"(?P<name>.+?)(?:/subscriptions/[^/]+)?(?P<sub>(?:/\$transfer)?/\$deadletterqueue)?", re.IGNORECASE
+    r"(?P<name>.+?)(?:/subscriptions/(?P<subscription>[^/]+))?(?P<sub>(?:/\$transfer)?/\$deadletterqueue)?",
+    re.IGNORECASE,
 )
 
 
@@ -75,6 +77,13 @@ def is_sub_queue(entity_path: str) -> bool:
     """Tell whether *entity_path* is a dead-letter sub-queue, from which nothing can be dead-lettered again."""
     found = _PATH.fullmatch(entity_path)
     return found is not None and found["sub"] is not None
+
+
+def reader_of(entity_path: str) -> str:
+    """Return who reads at *entity_path*, to the ledger: the subscription, its dead letters too; of a queue, nobody in particular."""
+    found = _PATH.fullmatch(entity_path)
+    subscription = None if found is None else found["subscription"]
+    return "" if subscription is None else subscription.lower()
 
 
 # -- what is bound -----------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from postseal.core import AuditEvent, ConfigError, KeyUnavailable, Refused, Sealer, Verdict
+from postseal.core.replay import Receipt
 from postseal.core.wire import decode
 from postseal.servicebus._copies import keep_as_it_came
 from postseal.servicebus._flow import Flow
@@ -15,7 +16,7 @@ from postseal.servicebus._message import beside_of, envelope_of, fields_of, show
 from postseal.servicebus._session import stands_for_a_state
 from postseal.servicebus._settling import Place, Settling, Turned
 
-__all__ = ["Opening", "Sorted", "wrapped_key"]
+__all__ = ["Opening", "Sorted", "receipt_of", "wrapped_key"]
 
 _log: Final = logging.getLogger("postseal.servicebus")
 
@@ -49,6 +50,9 @@ class Opening:
         self._place = place
         self._settling = settling
         self._open: Callable[..., Any] = sealer.aopen if waits else sealer.open
+        self.settled: Callable[..., Any] = sealer.asettled if waits else sealer.settled
+        """Tells the ledger; awaited where opening is."""
+        self.unsettled: Callable[..., Any] = sealer.aunsettled if waits else sealer.unsettled
 
     def sort(self, message: Any, batch: Sorted, away: set[bytes]) -> Flow[bool]:
         """Open *message*; tell whether it waits. *away* are wrapped keys that the service was asked for in vain."""
@@ -58,7 +62,7 @@ class Opening:
             batch.withheld.append(message)
             return True
         try:
-            yield from self._open_one(message)
+            yield from self._open_one(message, received=batch.received)
         except Refused as error:
             batch.refused.append(turned := Turned(message, error))
             if self._place.deletes and batch.received:
@@ -83,7 +87,7 @@ class Opening:
             batch.opened.append(message)
         return False
 
-    def _open_one(self, message: Any) -> Flow[None]:
+    def _open_one(self, message: Any, *, received: bool) -> Flow[None]:
         """Have *message* show its clear body."""
         raw, place = message.raw_amqp_message, self._place
         if place.policy.mode == "off":
@@ -99,8 +103,15 @@ class Opening:
             detail = "its content encoding is what a state of a session is bound to"
             raise self._refusal(detail, coordinates, Verdict.FORGED)
         opened = yield lambda: self._open(
-            envelope_of(raw), destination=place.destination, coordinates=coordinates, **beside
+            envelope_of(raw),
+            destination=place.destination,
+            coordinates=coordinates,
+            reader=place.reader,
+            is_delivery=received,
+            **beside,
         )
+        if opened.receipt is not None:
+            message._postseal_receipt = opened.receipt  # noqa: SLF001 - ours, and not the client library's
         if opened.verdict is Verdict.CLEAR:
             return
         if place.deletes:  # should it have to go back, then sealed
@@ -134,6 +145,12 @@ class Opening:
             if isinstance(value := getattr(message, name), int):
                 found[name] = value
         return found
+
+
+def receipt_of(message: Any) -> Receipt | None:
+    """Return what the ledger is told when *message* is settled; None where that is nothing."""
+    receipt: Receipt | None = getattr(message, "_postseal_receipt", None)
+    return receipt
 
 
 def wrapped_key(message: Any) -> bytes | None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from postseal.core import KeyUnavailable
 from postseal.servicebus._flow import Below, Flow, Step
-from postseal.servicebus._opening import Opening, Sorted, wrapped_key
+from postseal.servicebus._opening import Opening, Sorted, receipt_of, wrapped_key
 from postseal.servicebus._settling import Place, Settling
 
 __all__ = ["Receiving", "Waiting"]
@@ -95,7 +95,7 @@ class Receiving:
         end = self._now() + wait
         while True:
             if ready := (yield from self._again(count or _MAX_HELD)):
-                return ready
+                return (yield from self._given(ready))
             left = end - self._now()
             if left <= 0 and wait > 0:
                 return []
@@ -109,7 +109,7 @@ class Receiving:
                 return []
             batch = yield from self._taken(came)
             if batch.opened:
-                return batch.opened
+                return (yield from self._given(batch.opened))
             self._complain(batch)
 
     # -- iteration -------------------------------------------------------------------------------------------------
@@ -126,7 +126,7 @@ class Receiving:
         end = None if wait is None else self._now() + wait
         while True:
             if ready := (yield from self._again(1)):
-                return ready[0]
+                return (yield from self._given(ready[:1]))[0]
             if not self._held:
                 try:
                     came = [(yield source or self._below.step(self._next_name))]
@@ -142,7 +142,7 @@ class Receiving:
                 came = yield self._below.step("receive_messages", 1, max(left, _LEAST_WAIT))
             batch = yield from self._taken(came)
             if batch.opened:
-                return batch.opened[0]
+                return (yield from self._given(batch.opened))[0]
             self._complain(batch)
 
     @property
@@ -163,7 +163,7 @@ class Receiving:
             for message in batch.withheld:
                 yield from self._settling.abandon(message)
         if batch.opened:
-            return batch.opened
+            return (yield from self._given(batch.opened))
         self._complain(batch)
         if batch.withheld:
             raise KeyUnavailable("the key service did not answer; the messages stay deferred")
@@ -182,6 +182,37 @@ class Receiving:
             if batch.withheld:
                 raise KeyUnavailable("the key service did not answer")
             sequence_number = came[-1].sequence_number + 1
+
+    # -- the ledger ------------------------------------------------------------------------------------------------
+
+    def complete(self, message: Any) -> Flow[None]:
+        """Complete *message*. The ledger is told before, and that is taken back where the broker does not take it.
+
+        Raises:
+            LedgerUnavailable: The ledger did not answer. Nothing was completed.
+        """
+        receipt = receipt_of(message)
+        if receipt is not None:
+            yield lambda: self._opening.settled(receipt)
+        try:
+            yield self._below.step("complete_message", message)
+        except BaseException:
+            if receipt is not None:
+                yield lambda: self._opening.unsettled(receipt)
+            raise
+
+    def _given(self, messages: list[Any]) -> Flow[list[Any]]:
+        """Return *messages*, which are handed on. By that, what was received and deleted is settled: the ledger is told before."""
+        receipts = [receipt_of(message) for message in messages] if self._place.deletes else []
+        known = [receipt for receipt in receipts if receipt is not None]
+        if known:
+            try:
+                yield lambda: self._opening.settled(*known)
+            except BaseException:
+                for message in messages:
+                    self._hold(message, opened=True)
+                raise
+        return messages
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
@@ -237,8 +268,9 @@ class Receiving:
         """Raise, where nothing was handed on, what has to be known."""
         if batch.broken:
             raise batch.broken[0]
-        if batch.refused and self._place.policy.on_refused == "raise":
-            raise batch.refused[0].refusal
+        for turned in batch.refused:
+            if self._place.policy.outcome(turned.refusal.verdict) == "raise":
+                raise turned.refusal
 
     # -- waiting for the key service -------------------------------------------------------------------------------
 

@@ -51,7 +51,11 @@ class State:
             return held
         coordinates, beside = {"session_state": 1}, self._beside(session_id)
         opened = yield lambda: self._open(
-            bytes(held), destination=self._destination, coordinates=coordinates, **beside
+            bytes(held),
+            destination=self._destination,
+            coordinates=coordinates,
+            is_delivery=False,  # it is read as often as one likes
+            **beside,
         )
         body: bytes = opened.body
         return body

@@ -34,6 +34,8 @@ class Place(NamedTuple):
     sub_queue: bool
     in_order: bool
     """It reads a session."""
+    reader: str = ""
+    """Who reads, to the ledger: the subscription, as each gets a copy of every message; dead letters are its own."""
 
 
 class Turned(NamedTuple):
@@ -78,7 +80,7 @@ class Settling:
     def keep(self, turned: Turned) -> None:
         """Keep a refused message of which the broker has nothing any more, where its policy says so."""
         policy = self._place.policy
-        if policy.on_refused == "discard" or policy.quarantine is None:
+        if policy.outcome(turned.refusal.verdict) == "discard" or policy.quarantine is None:
             done = "gone, as it was received and deleted"
         else:
             done = "kept until it is in the quarantine"
@@ -89,7 +91,7 @@ class Settling:
         policy, message = self._place.policy, turned.message
         if policy.mode == "observe":
             return "left there, as its policy only observes"
-        match policy.on_refused:
+        match policy.outcome(turned.refusal.verdict):
             case "dead-letter" if not self._place.sub_queue:
                 # Both stand in clear at the broker, and so say nothing of the message.
                 reason = {"reason": turned.refusal.verdict.value, "error_description": str(turned.refusal)}

@@ -83,6 +83,9 @@ def _sealed_receiver(base: type[ServiceBusReceiver]) -> type[ServiceBusReceiver]
         ) -> list[ServiceBusReceivedMessage]:
             return run(self._postseal.peek(max_message_count, sequence_number=sequence_number, **options))
 
+        def complete_message(self, message: ServiceBusReceivedMessage) -> None:
+            run(self._postseal.complete(message))
+
         def __iter__(self) -> Iterator[ServiceBusReceivedMessage]:
             while (message := run(self._postseal.next())) is not None:
                 yield message

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable
 from typing import Any
 
-from confluent_kafka import Message
+from confluent_kafka import Message, TopicPartition
 from confluent_kafka import aio as client
 
 from postseal.core import Sealer
@@ -50,9 +51,12 @@ class AIOConsumer(client.AIOConsumer):
         quarantine: Any = None,
         **options: Any,
     ) -> None:
-        worker = Worker(sealer, quarantine)
-        if isinstance(consumer_conf, dict):  # else the client says what is wrong
+        is_known = isinstance(consumer_conf, dict)  # else the client says what is wrong
+        worker = Worker(sealer, quarantine, str(consumer_conf.get("group.id", "")) if is_known else "")
+        if is_known:
             consumer_conf, worker._stores = take_over_storing(consumer_conf, {})  # noqa: SLF001 - of this package
+            if sealer.ledger is not None:
+                consumer_conf["on_commit"] = _telling(worker, consumer_conf.get("on_commit"))
         super().__init__(consumer_conf, *args, **options)
         # Every method of the client's ends in one of its consumer of the same name.
         worker.bare = self._consumer
@@ -79,6 +83,10 @@ class AIOConsumer(client.AIOConsumer):
         messages: list[Message] = await self._receive("consume", args, kwargs)
         return messages
 
+    async def note_committed(self, partitions: list[TopicPartition]) -> None:
+        """Do what `postseal.kafka.Consumer.note_committed` does."""
+        await self._call(self._consumer.note_committed, partitions)
+
     async def close(self, *args: Any, **kwargs: Any) -> Any:
         """Close, once a call that fetches has come to its end; one that was cancelled does so soon."""
         async with self._turn:
@@ -104,3 +112,16 @@ class AIOConsumer(client.AIOConsumer):
 
     async def _call(self, blocking_task: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return await super()._call(self._consumer.settled, blocking_task, *args, **kwargs)
+
+
+def _telling(worker: Worker, user: Callable[..., Any] | None) -> Callable[..., Any]:
+    """Make an ``on_commit`` that tells the ledger, in a thread, and then awaits the user's."""
+    known = weakref.ref(worker)
+
+    async def on_commit(error: Any, partitions: Any) -> None:
+        if error is None and (told := known()) is not None:
+            await asyncio.to_thread(told.note_committed, partitions)
+        if user is not None:
+            await user(error, partitions)
+
+    return on_commit

@@ -63,6 +63,8 @@ class _Forwarding:
     """The client's consumer as a base class: what `Receiving` calls by ``super()``."""
 
     assign = _forward("assign")
+    close = _forward("close")
+    commit = _forward("commit")
     incremental_assign = _forward("incremental_assign")
     incremental_unassign = _forward("incremental_unassign")
     pause = _forward("pause")
@@ -120,13 +122,14 @@ class Worker(Receiving, _Forwarding):
     Args:
         sealer: Opens.
         quarantine: A plain, sync producer.
+        group: The consumer group.
 
     Raises:
         ConfigError: As in `postseal.kafka.Consumer`.
     """
 
-    def __init__(self, sealer: Sealer, quarantine: Any) -> None:
-        self._open_with(sealer, quarantine)
+    def __init__(self, sealer: Sealer, quarantine: Any, group: str) -> None:
+        self._open_with(sealer, quarantine, group)
         self._handing = Handing()
         self._settling = threading.Lock()
         self._events: deque[Message] = deque()
