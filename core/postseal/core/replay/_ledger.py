@@ -71,8 +71,8 @@ class Ledger(Protocol):
 class MemoryLedger:
     """A ledger of this process alone, lost when it ends. A forked child begins with an empty one.
 
-    Each id takes at most 100 bytes, kept for more included. At *max_ids* the oldest go, and messages that lie behind them are no longer known: `forgotten`
-    counts them, and the first is logged.
+    Each id takes at most 100 bytes, room for more included. At *max_ids* the oldest go, and copies of those are no longer known:
+    `forgotten` counts them, and the first is logged.
 
     Args:
         max_ids: How many messages are remembered at most.
