@@ -20,7 +20,7 @@ from tests.vectors import load
 
 VECTORS = {file.stem: json.loads(file.read_text("utf-8")) for file in load.FILES}
 OPENING = sorted(name for name, vector in VECTORS.items() if vector["expect"]["opens"])
-PRIVATE_ALGORITHMS = (-65537, -65538, -65539, -65540, -65541, 7777)
+PRIVATE_ALGORITHMS = (-65537, -65538, -65539, -65540, -65541, -65542, 7777)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -40,6 +40,7 @@ from postseal.core.signing import Ed25519Key, Es256Key, HmacKey, KeyRing, Origin
 if TYPE_CHECKING:
     from postseal.core.providers.aws_kms import AwsKms
     from postseal.core.providers.azure_key_vault import AzureKeyVault
+    from postseal.core.providers.branch import BranchKeys
     from postseal.core.providers.local import UnsafeLocalKeys, UnsafeLocalKeysWarning
     from postseal.core.providers.public_key import PublicKeyRecipients
     from postseal.core.providers.vault import VaultTransit
@@ -54,6 +55,7 @@ __all__ = [
     "AuditUnavailable",
     "AwsKms",
     "AzureKeyVault",
+    "BranchKeys",
     "CombinedKeys",
     "ConfigError",
     "DataKeyLimits",
@@ -98,6 +100,7 @@ __all__ = [
 _LAZY = {
     "AwsKms": "postseal.core.providers.aws_kms",
     "AzureKeyVault": "postseal.core.providers.azure_key_vault",
+    "BranchKeys": "postseal.core.providers.branch",
     "OpeningKey": "postseal.core.publickeys",
     "PublicKeyRecipients": "postseal.core.providers.public_key",
     "RecipientKey": "postseal.core.publickeys",

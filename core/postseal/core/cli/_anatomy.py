@@ -17,6 +17,7 @@ _WRAPPING: Final = {
     -65539: "Vault transit",
     -65540: "ECDH-ES + A256KW",
     -65541: "X-Wing + A256KW",
+    -65542: "branch key",
 }
 """Source: SPEC.md 10.3."""
 _SIGNING: Final = {
