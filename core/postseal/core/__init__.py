@@ -38,6 +38,8 @@ from postseal.core.sealer import Sealer
 from postseal.core.signing import Ed25519Key, Es256Key, HmacKey, KeyRing, Origin, SigningKey
 
 if TYPE_CHECKING:
+    from postseal.core.audit.files import AuditFile
+    from postseal.core.audit.syslog import AuditSyslog
     from postseal.core.providers.aws_kms import AwsKms
     from postseal.core.providers.azure_key_vault import AzureKeyVault
     from postseal.core.providers.branch import BranchKeys
@@ -51,7 +53,9 @@ __all__ = [
     "AlarmEvent",
     "AlarmLimits",
     "AuditEvent",
+    "AuditFile",
     "AuditSink",
+    "AuditSyslog",
     "AuditUnavailable",
     "AwsKms",
     "AzureKeyVault",
@@ -98,6 +102,8 @@ __all__ = [
 ]
 
 _LAZY = {
+    "AuditFile": "postseal.core.audit.files",
+    "AuditSyslog": "postseal.core.audit.syslog",
     "AwsKms": "postseal.core.providers.aws_kms",
     "AzureKeyVault": "postseal.core.providers.azure_key_vault",
     "BranchKeys": "postseal.core.providers.branch",
