@@ -71,9 +71,12 @@ def test_the_core_loads_nothing_of_the_command():
         (["inspekt"], "postseal: there is no command 'inspekt'; did you mean 'inspect'?"),
         (
             ["fly"],
-            "postseal: there is no command 'fly'; there are: 'archive', 'demo', 'group', 'inspect', 'recover'",
+            "postseal: there is no command 'fly'; there are: 'archive', 'audit', 'demo', 'group', 'inspect', 'recover', 'rewrap'",
         ),
-        ([], "postseal: no command was given; there are: 'archive', 'demo', 'group', 'inspect', 'recover'"),
+        (
+            [],
+            "postseal: no command was given; there are: 'archive', 'audit', 'demo', 'group', 'inspect', 'recover', 'rewrap'",
+        ),
         (["--versoin"], "postseal: there is no option '--versoin'; did you mean '--version'?"),
         (["demo", "--jsn"], "postseal demo: there is no option '--jsn'; did you mean '--json'?"),
         (
@@ -110,7 +113,7 @@ def test_the_version_is_that_of_the_package(capsys):
 
 
 @pytest.mark.parametrize(
-    "command", ["archive create", "demo", "group create", "group show", "inspect", "recover"]
+    "command", ["archive create", "demo", "group create", "group show", "inspect", "recover", "rewrap"]
 )
 def test_every_command_has_help_and_json(command, capsys):
     assert run([*command.split(), "-h"]) == 0

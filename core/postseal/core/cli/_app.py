@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from postseal.core.cli import archive, audit, demo, group, inspect, recover
+from postseal.core.cli import archive, audit, demo, group, inspect, recover, rewrap
 from postseal.core.cli._console import printable
 from postseal.core.errors import PostsealError, nearest
 
@@ -42,6 +42,7 @@ app = typer.Typer(
 app.command("demo")(demo.command)
 app.command("inspect")(inspect.command)
 app.command("recover")(recover.command)
+app.command("rewrap")(rewrap.command)
 app.add_typer(archive.app, name="archive", cls=_Commands)
 app.add_typer(audit.app, name="audit", cls=_Commands)
 app.add_typer(group.app, name="group", cls=_Commands)

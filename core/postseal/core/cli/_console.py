@@ -6,11 +6,13 @@ import contextlib
 import json
 import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TextIO
 
 from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-__all__ = ["console", "print_json", "printable", "sign_for"]
+__all__ = ["console", "print_json", "printable", "progress_bar", "sign_for"]
 
 
 def console() -> Console:
@@ -35,6 +37,13 @@ def sign_for(console: Console, *, good: bool) -> str:
     if console.encoding.lower().startswith("utf"):
         return "✓" if good else "✗"
     return "ok" if good else "!!"
+
+
+def progress_bar(console: Console, *, shown: bool) -> AbstractContextManager[Progress | None]:
+    """Make what shows how far long work is, on a terminal; nothing where something else reads."""
+    if not shown or not console.is_terminal:
+        return nullcontext()
+    return Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console)
 
 
 def _never_fail(stream: TextIO) -> None:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 from rich.text import Text
 
-from postseal.core.cli._console import console, print_json, printable, sign_for
+from postseal.core.cli._console import console, print_json, printable, progress_bar, sign_for
 from postseal.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def command(
     key = _key(shares or [], private_key, password_env, kind)
     recovery: Recovery = Recovery(PublicKeyRecipients(open_with=[key]))
     screen = console()
-    with Output(out) as output, _bar(screen, shown=not as_json) as bar:
+    with Output(out) as output, progress_bar(screen, shown=not as_json) as bar:
         report = recover(_messages(inputs, dump_format), recovery, output, progress=_Shown(bar))
     if as_json:
         print_json(report.as_dict() | {"out": out, "key_id": key.public.key_id.hex()})
@@ -118,12 +117,6 @@ def _messages(inputs: list[str], dump_format: str) -> Iterator[Kept]:
 
 
 # -- for people --------------------------------------------------------------------------------------------------------
-
-
-def _bar(screen: Console, *, shown: bool) -> AbstractContextManager[Progress | None]:
-    if not shown or not screen.is_terminal:
-        return nullcontext()
-    return Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=screen)
 
 
 class _Shown:

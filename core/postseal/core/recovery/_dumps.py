@@ -15,12 +15,12 @@ from typing import Any, BinaryIO, Final, NamedTuple
 from postseal.core.errors import ConfigError, nearest
 from postseal.core.wire import looks_sealed
 
-__all__ = ["FORMATS", "Kept", "read_dump"]
+__all__ = ["BODIES", "FORMATS", "Kept", "decoded", "looked_at", "message_of_line", "read_dump"]
 
 FORMATS: Final = ("auto", "envelopes", "jsonl", "lengths")
 _LENGTH: Final = 4
 _MOST: Final = 2**31
-_BODIES: Final = ("body", "value", "payload", "envelope", "data", "Body", "MessageBody")
+BODIES: Final = ("body", "value", "payload", "envelope", "data", "Body", "MessageBody")
 _HEADERS: Final = ("headers", "properties", "attributes")
 
 
@@ -72,18 +72,19 @@ def read_dump(path: str | Path, format: str = "auto") -> Iterator[Kept]:  # noqa
 def _read_file(file: Path, name: str, form: str) -> Iterator[Kept]:
     try:
         with file.open("rb") as stream:
-            kind = _looked_at(stream) if form == "auto" else form
+            kind = looked_at(stream) if form == "auto" else form
             if kind == "jsonl":
                 yield from _lines(stream, name)
             elif kind == "lengths":
                 yield from _lengths(stream, name)
             else:
-                yield Kept(name, _decoded(stream.read()))
+                yield Kept(name, decoded(stream.read()))
     except OSError as error:
         raise ConfigError(f"{str(file)!r} cannot be read: {error.strerror}") from None
 
 
-def _looked_at(stream: BinaryIO) -> str:
+def looked_at(stream: BinaryIO) -> str:
+    """Tell the format of a file by how it begins."""
     begin = stream.read(64)
     stream.seek(0)
     if begin.lstrip()[:1] == b"{":
@@ -109,17 +110,21 @@ def _lengths(stream: BinaryIO, name: str) -> Iterator[Kept]:
 def _lines(stream: BinaryIO, name: str) -> Iterator[Kept]:
     for number, line in enumerate(stream, 1):
         if line.strip():
-            source = f"{name}:{number}"
-            try:
-                yield _message(json.loads(line), source)
-            except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-                # The text of the error may quote the line.
-                yield Kept(source, b"", trouble="the line is no message in JSON as it should be")
+            yield message_of_line(line, f"{name}:{number}")
+
+
+def message_of_line(line: bytes, source: str) -> Kept:
+    """Return the message that a line of JSON holds."""
+    try:
+        return _message(json.loads(line), source)
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        # The text of the error may quote the line.
+        return Kept(source, b"", trouble="the line is no message in JSON as it should be")
 
 
 def _message(line: Mapping[str, Any], source: str) -> Kept:
-    body = next((line[name] for name in _BODIES if name in line), None)
-    envelope = _decoded(body.encode()) if isinstance(body, str) else b""
+    body = next((line[name] for name in BODIES if name in line), None)
+    envelope = decoded(body.encode()) if isinstance(body, str) else b""
     headers: Any = next((line[name] for name in _HEADERS if line.get(name)), {})
     pairs = headers.items() if isinstance(headers, Mapping) else headers
     key = line.get("ordering_key", line.get("key"))
@@ -138,7 +143,7 @@ def _value(value: Any) -> Any:
     return base64.b64decode(value["base64"], validate=True) if isinstance(value, dict) else value
 
 
-def _decoded(written: bytes) -> bytes:
+def decoded(written: bytes) -> bytes:
     """Return the envelope that *written* is: itself, or in base64 or hex; else *written*, which will be refused."""
     if looks_sealed(written):
         return written
