@@ -5,7 +5,9 @@ PYTHON ?= $(shell /usr/bin/python3 -c 'import sys; sys.exit(sys.version_info < (
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(shell command -v uv || echo .uv/bin/uv)
-INSTALL := $(UV) pip install --quiet --python $(BIN)/python --constraints constraints.txt
+# Ourselves always anew: what hatch_build.py compiles lies beside the sources, and not in what uv keeps of earlier installs.
+INSTALL := $(UV) pip install --quiet --python $(BIN)/python --constraints constraints.txt --reinstall-package postseal
+NATIVE := hatch_build.py core/native/Cargo.toml core/native/Cargo.lock $(wildcard core/native/src/*.rs)
 # More processes than processors, as half of the time is waiting; who has nothing left to do takes from the others.
 PARALLEL := --numprocesses 6 --dist worksteal
 # The platform's own certificates, for machines behind a proxy.
@@ -25,10 +27,10 @@ $(BIN)/python: | $(UV)
 	$(UV) venv --quiet --seed --allow-existing --python $(PYTHON) $(VENV)
 
 $(VENV)/.demo: $(BIN)/python pyproject.toml constraints.txt
-	$(INSTALL) --editable '.[demo]'
+	POSTSEAL_NATIVE=0 $(INSTALL) --editable '.[demo]'
 	@touch $@
 
-$(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
+$(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt $(NATIVE)
 	$(INSTALL) --group dev --group bench --editable '.[all]'
 	@touch $@ $(VENV)/.demo
 

@@ -1,11 +1,13 @@
 """Run the tests of the core on every other CPython from 3.11 to 3.14 that this machine has.
 
 Each gets an environment of its own, ``.venv-3.X``, with nothing but the core and what its tests need: that also shows that the core works
-without any client. What is not here is named, not passed over in silence.
+without any client. The newest has the accelerator, the others do without: all tests pass both ways. What is not here is named, not passed
+over in silence.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -46,7 +48,7 @@ def find(version: str) -> str | None:
 
 
 def run(version: str) -> str | None:
-    """Make the environment and run the tests of the core there.
+    """Make the environment and run the tests of the core there, with the accelerator on the newest.
 
     Returns:
         The version, where they failed. What they print is printed when they are through: other versions run beside them.
@@ -57,16 +59,28 @@ def run(version: str) -> str | None:
         return None
     venv = ROOT / f".venv-{version}"
     inside = str(venv / "bin" / "python")
+    native = version == max(filter(find, VERSIONS), key=VERSIONS.index) and shutil.which("cargo") is not None
+    environment = os.environ | {"POSTSEAL_NATIVE": "1" if native else "0"}
     install = [UV, "pip", "install", "--quiet", "--python", inside, "--constraints", "constraints.txt"]
+    anew = ["--reinstall-package", "postseal"]  # as in the Makefile
     if not venv.exists():
         subprocess.run([UV, "venv", "--quiet", "--python", python, str(venv)], check=True)
-    subprocess.run([*install, *NEEDS, "--editable", "."], check=True, cwd=ROOT)
+    subprocess.run([*install, *anew, *NEEDS, "--editable", "."], check=True, cwd=ROOT, env=environment)
     # The cache of the run beside this one is left alone.
     test = [inside, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/core"]
     done = subprocess.run(
-        test, check=False, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        test,
+        check=False,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
-    print(f"Python {version}: {python}\n{done.stdout}", flush=True)
+    print(
+        f"Python {version}{' with' if native else ', without'} the accelerator: {python}\n{done.stdout}",
+        flush=True,
+    )
     return version if done.returncode else None
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
@@ -22,6 +25,7 @@ from postseal.core import (
     UnsafeLocalKeys,
     UnsafeLocalKeysWarning,
 )
+from postseal.core.accelerator import SWITCH, native
 
 HERE = "kafka:orders"
 SENDER = "billing-api"
@@ -147,6 +151,22 @@ class Party:
 def party(form: str = "confidentiality", **options: Any) -> Party:
     """Make a sealer for one form."""
     return Party(policy(form, **options))
+
+
+@contextmanager
+def chosen(way: str) -> Iterator[None]:
+    """Choose how what is made inside seals and opens: *compiled* or *python*."""
+    with mock.patch.dict(os.environ, {SWITCH: "1" if way == "compiled" else "0"}):
+        native.cache_clear()
+        try:
+            yield
+        finally:
+            native.cache_clear()
+
+
+def is_compiled() -> bool:
+    """Tell whether the accelerator is here and wanted."""
+    return native() is not None
 
 
 def wire_view(envelope: bytes) -> bytes:

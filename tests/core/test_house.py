@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -97,7 +98,32 @@ def test_the_wheel_holds_nothing_but_the_product_and_its_licence(wheel):
     assert any(name.endswith("/licenses/LICENSE") for name in others)
 
 
-def test_the_source_archive_builds_the_same_wheel(tmp_path, wheel):
+def test_the_wheel_has_the_accelerator_where_it_can_be_built_and_says_so(tmp_path, monkeypatch):
+    from hatchling.builders.wheel import WheelBuilder
+
+    def build() -> tuple[str, list[str]]:
+        built = next(WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"]))
+        with zipfile.ZipFile(built) as archive:
+            names = [name for name in archive.namelist() if name.startswith("postseal/core/_native.")]
+        return Path(built).name, names
+
+    monkeypatch.setenv("POSTSEAL_NATIVE", "0")
+    name, found = build()
+    assert name.endswith("-py3-none-any.whl")
+    assert found == ["postseal/core/_native.pyi"]
+    if shutil.which("cargo"):
+        monkeypatch.setenv("POSTSEAL_NATIVE", "1")
+        name, found = build()
+        assert f"-cp3{sys.version_info.minor}-" in name
+        assert len(found) == 2
+    monkeypatch.setenv("POSTSEAL_NATIVE", "1")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="cargo"):
+        build()
+
+
+def test_the_source_archive_builds_the_same_wheel(tmp_path, wheel, monkeypatch):
+    monkeypatch.setenv("CARGO_TARGET_DIR", str(ROOT / "core" / "native" / "target"))
     from hatchling.builders.sdist import SdistBuilder
     from hatchling.builders.wheel import WheelBuilder
 

@@ -19,6 +19,7 @@ from postseal.core.wire import decode
 from tests.core.kit import HERE, CountedKeys, Party, policy
 from tests.core.stand_ins import CONTEXT, WatchedKeys, flat, in_threads
 
+pytestmark = pytest.mark.usefixtures("way")
 BODY = b"4111 1111 1111 1111"
 LATER = datetime(2030, 1, 1, tzinfo=UTC)
 

@@ -30,6 +30,7 @@ from postseal.core.replay._table import Table
 from postseal.core.wire import decode
 from tests.core.kit import FORMS, HERE, Clock, Party, local_keys, party, policy
 
+pytestmark = pytest.mark.usefixtures("way")
 BODY = b"4111 1111 1111 1111"
 OTHER = "kafka:invoices"
 

@@ -328,7 +328,7 @@ def test_a_gateway_verifies_with_no_key_provider_at_all(form):
     for changed in (
         envelope[:-1] + bytes([envelope[-1] ^ 1]),
         b"clear",
-        envelope[:40] + b"!" + envelope[41:],
+        envelope[:40] + bytes([envelope[40] ^ 1]) + envelope[41:],
     ):
         with pytest.raises(Refused):
             verifier.verify(changed, destination=HERE)

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 VECTORS = {file.stem: json.loads(file.read_text("utf-8")) for file in load.FILES}
 OPENING = sorted(name for name, vector in VECTORS.items() if vector["expect"]["opens"])
 REFUSED = sorted(set(VECTORS) - set(OPENING))
+pytestmark = pytest.mark.usefixtures("way")
 SEALED = [name for name in OPENING if VECTORS[name]["sealing"]]
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from struct import Struct
 from typing import Any, Final, NamedTuple, NoReturn, TypeAlias
 
+from postseal.core.accelerator import native
 from postseal.core.context import byte_head
 from postseal.core.crypto import TAG_SIZE, HmacContext, InvalidSignature, InvalidTag
 from postseal.core.datakeys import OpenedKey
@@ -188,6 +189,8 @@ def short_way(  # noqa: C901, PLR0915 - see above
         The short way. It raises `Refused`: *forged*, *stale* or *future*, which is what can be wrong in the holes.
     """
     header, is_signed = envelope.header, signed is not None
+    if other is not None and _kinds(other) >= _MAX_KINDS:
+        other = None
     (first, second, *exp, third, fourth, last), expiring = skeleton.fixed, skeleton.expires
     before_iat = exp[0] if exp else b""
     bound, decrypt = header.bound, key.key.decrypt
@@ -206,14 +209,45 @@ def short_way(  # noqa: C901, PLR0915 - see above
         verify_unbound = signer.verifier(header.sender, header.destination, prefix + UNBOUND)
         if isinstance(signer, HmacKey):
             begin_mac = signer.begun(header.sender, header.destination, prefix + UNBOUND).copy
-    if other is not None and getattr(other, "kinds", 1) >= _MAX_KINDS:
-        other = None
+    if (compiled := native()) is not None:
+        return compiled.opener(
+            key=key,
+            decrypt=decrypt,
+            skeleton=skeleton.blank,
+            places=skeleton.places,
+            before=b"" if signed is None else signed_head(signed.outer.algorithm, signed.outer.protected),
+            recipients=envelope.recipients_bytes,
+            behind=tail[len(envelope.recipients_bytes) :],
+            signature=0 if signed is None else signed.outer.algorithm.signature_size,
+            verify=verify,
+            verify_unbound=verify_unbound,
+            begin_mac=begin_mac,
+            ends=ends,
+            bound=bound,
+            external=external,
+            unbound=UNBOUND,
+            check_time=check_time,
+            timed=timed,
+            clock=clock,
+            monotonic=monotonic,
+            opened=Opened,
+            new=_new,
+            facts=facts,
+            invalid_signature=InvalidSignature,
+            invalid_tag=InvalidTag,
+            wrong_signature=wrong_signature,
+            forged=forged,
+            other=other,
+            note=note,
+            count=count,
+            kinds=1 + _kinds(other),
+        ).open
 
     def open_like(data: bytes, beside: Any) -> Opened | None:  # noqa: C901, PLR0911, PLR0912 - see above
         nonlocal not_future
         shape = shapes[len(data)]
         if shape is None:
-            return None
+            return None if other is None else other(data, beside)
         split, join, begins, head, protected, where, inner = shape
         if expiring:
             nonce, expires, seconds, message_id, millis, ciphertext, behind, signature = split(data)
@@ -282,8 +316,13 @@ def short_way(  # noqa: C901, PLR0915 - see above
             opened._receipt = receipt  # noqa: SLF001
         return opened
 
-    open_like.kinds = 1 if other is None else getattr(other, "kinds", 1) + 1  # type: ignore[attr-defined] # how long the chain is
+    open_like.kinds = 1 + _kinds(other)  # type: ignore[attr-defined]
     return open_like
+
+
+def _kinds(way: ShortWay | None) -> int:
+    """Tell how long a chain of ways is."""
+    return 0 if way is None else getattr(getattr(way, "__self__", way), "kinds", 1)
 
 
 def _head_in(room: int) -> bytes | None:

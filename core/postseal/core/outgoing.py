@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple, NoReturn
 
+from postseal.core.accelerator import Native, native
 from postseal.core.context import EMPTY, byte_head, byte_string
 from postseal.core.counting import Tally
 from postseal.core.crypto import NONCE_SIZE, HmacContext, RandomBytes
@@ -177,7 +178,7 @@ class Outgoing:
         write = key.writers.get(content_type) or self.writer(key, content_type, None)
         return write(body, UNBOUND, None, True)  # noqa: FBT003
 
-    def writer(  # noqa: C901, PLR0915 - see below
+    def writer(
         self,
         key: SealingKey,
         content_type: str | None,
@@ -186,9 +187,7 @@ class Outgoing:
     ) -> Write:
         """Make the function that seals messages of *content_type*, with an expiry like *expires* or without, under *key*.
 
-        It is kept with the key, unless it is for a reply: hardly another one is bound to the same request. What is constant is looked up
-        once, here. The function is a long one because each call that it does not make is a twentieth of what AES-GCM itself takes for a
-        short message; bench/core.py shows what that saves.
+        It is kept with the key, unless it is for a reply: hardly another one is bound to the same request.
         """
         header = self._header(
             content_type,
@@ -198,12 +197,63 @@ class Outgoing:
             in_reply_to=in_reply_to,
         )
         template, tail = Template(header, UNBOUND), encode_recipients(key.recipients)
+        _seconds(self._clock())  # complains now, if it must
+        signing = self._signing
+        if (compiled := native()) is None:
+            write = self._pure(key, template, tail, expires, signing)
+        else:
+            write = self._compiled(compiled, key, template, tail, signing)
+        if in_reply_to is not None:
+            return write
+        writers = key.writers if expires is None else key.expiring_writers
+        if len(writers) >= _MAX_WRITERS:
+            writers.clear()
+        writers[content_type] = write
+        if (
+            self._signing is not signing
+        ):  # the ring changed meanwhile, and may have looked before this was there
+            writers.pop(content_type, None)
+        return write
+
+    def _compiled(
+        self, compiled: Native, key: SealingKey, template: Template, tail: bytes, signing: _Signing | None
+    ) -> Write:
+        """Make what does the same as `_pure`, and is compiled."""
+        return compiled.writer(
+            key=key,
+            permits=key.permits,
+            small=self._small,
+            random=self._random,
+            clock=self._clock,
+            monotonic=self._monotonic,
+            encrypt=key.key.encrypt,
+            count=self.tally.tick,
+            template=template.blank(),
+            begin=template.begin,
+            places=template.places,
+            unbound=UNBOUND,
+            tail=tail,
+            before=b"" if signing is None else signing.head,
+            behind=b"" if signing is None else byte_head(signing.algorithm.signature_size),
+            sign=_signs_not if signing is None else signing.sign,
+            sign_unbound=_signs_not if signing is None else signing.sign_unbound,
+            begin_mac=None if signing is None else signing.begin_mac,
+            seconds=_seconds,
+        ).write
+
+    def _pure(  # noqa: C901, PLR0915 - see below
+        self, key: SealingKey, template: Template, tail: bytes, expires: int | None, signing: _Signing | None
+    ) -> Write:
+        """Make it in Python.
+
+        What is constant is looked up once, here. The function is a long one because each call that it does not make is a twentieth of
+        what AES-GCM itself takes for a short message; bench/core.py shows what that saves.
+        """
         pack, first, fourth, last = template.pack, template.first, template.fourth, template.last
         end = template.end
         within = slice(template.begin, end)
         expiring, permits, small = expires is not None, key.permits, self._small
         random, clock, monotonic, encrypt = self._random, self._clock, self._monotonic, key.key.encrypt
-        signing = self._signing
         before = behind = b""
         sign: Sign = _signs_not
         sign_unbound: Sign = _signs_not
@@ -216,7 +266,6 @@ class Outgoing:
         constant = len(ENCRYPT_HEAD) + end - template.begin + len(tail)
         second = (0, b"")
         """In nanoseconds since the epoch, and what is encoded of it: the same for all its messages."""
-        _seconds(clock())  # complains now, if it must
 
         def write(body: bytes, external: bytes, expires: int | None, counted: bool) -> bytes:
             nonlocal second
@@ -259,16 +308,6 @@ class Outgoing:
                 signature = mac.finalize()
             return join((before, payload, behind, signature))
 
-        if in_reply_to is not None:
-            return write
-        writers = key.expiring_writers if expiring else key.writers
-        if len(writers) >= _MAX_WRITERS:
-            writers.clear()
-        writers[content_type] = write
-        if (
-            self._signing is not signing
-        ):  # the ring changed meanwhile, and may have looked before this was there
-            writers.pop(content_type, None)
         return write
 
     def sign(

@@ -201,9 +201,10 @@ class Template:
         last: What stands behind the milliseconds.
         begin: Where in that the protected byte string begins, with its own head.
         end: Where it ends.
+        places: Where the holes are: nonce, expiry (if there is one), seconds, message id, milliseconds.
     """
 
-    __slots__ = ("_pack_times", "_times", "begin", "end", "first", "fourth", "last", "pack")
+    __slots__ = ("_pack_times", "_times", "begin", "end", "first", "fourth", "last", "pack", "places")
 
     def __init__(self, header: Header, external: bytes = b"") -> None:
         fixed, holes = _fixed_parts(header), _holes(header)
@@ -211,6 +212,7 @@ class Template:
         before = _ENC_STRUCTURE + head(_BYTES, inside)
         self.begin = len(_ENC_STRUCTURE)
         self.end = len(before) + inside
+        self.places = _places((before + fixed[0], *fixed[1:]), holes)
         self.first, self._times = before + fixed[0], fixed[1:-2]
         self.fourth, self.last = fixed[-2], fixed[-1] + external
         times = _layout(self._times, [*holes[1:-3], ""])
@@ -218,6 +220,11 @@ class Template:
         self.pack: Callable[..., bytes] = _layout(
             (self.first, bytes(times.size), self.fourth, self.last), [holes[0], *holes[-3:]]
         ).pack
+
+    def blank(self) -> bytes:
+        """Return ``Enc_structure`` up to ``external_aad``, with zeros in the holes."""
+        times = self.times(0, None if len(self._times) == 2 else 0)  # noqa: PLR2004 - two without an expiry
+        return self.pack(self.first, b"", times, b"", self.fourth, 0, self.last)[: self.end]
 
     def times(self, seconds: int, expires: int | None) -> bytes:
         """Encode what stands between nonce and message id: the same for all messages of a second that expire together."""
@@ -239,9 +246,11 @@ class Skeleton:
         holes: The layout of the holes alone, as `struct` names it: the nonce, the expiry (if there is one), the seconds, the message id,
             the milliseconds; what is `fixed` is skipped.
         whole: The layout of `fixed` parts and holes, in turn.
+        places: Where the holes are.
+        blank: All of it, with zeros in the holes.
     """
 
-    __slots__ = ("expires", "fixed", "holes", "size", "whole")
+    __slots__ = ("blank", "expires", "fixed", "holes", "places", "size", "whole")
 
     def __init__(self, header: Header) -> None:
         fixed, holes = _fixed_parts(header), _holes(header)
@@ -251,6 +260,10 @@ class Skeleton:
         self.fixed = (before + fixed[0], *fixed[1:-1], fixed[-1] + b"\xa0")
         self.holes = "".join(f"{len(part)}x{hole}" for part, hole in zip(self.fixed, holes, strict=True))
         self.whole = "".join(f"{len(part)}s{hole}" for part, hole in zip(self.fixed, holes, strict=True))
+        self.places = _places(self.fixed, holes)
+        self.blank = b"".join(
+            part + bytes(struct.calcsize(">" + hole)) for part, hole in zip(self.fixed, holes, strict=True)
+        )
         self.size = len(before) + inside + 1
 
 
@@ -301,6 +314,15 @@ def _holes(header: Header) -> list[str]:
     if header.expires is not None:
         holes.insert(1, "I")
     return holes
+
+
+def _places(fixed: tuple[bytes, ...], holes: list[str]) -> tuple[int, ...]:
+    """Return where each of *holes* begins."""
+    places, at = [], 0
+    for part, hole in zip(fixed, holes, strict=True):
+        places.append(at + len(part))
+        at += len(part) + struct.calcsize(">" + hole)
+    return tuple(places[:-1])
 
 
 def _size(fixed: tuple[bytes, ...], holes: list[str]) -> int:

@@ -1,0 +1,76 @@
+# What core/native/ compiles to. Its sources say what each argument is.
+
+from collections.abc import Callable
+from typing import Any, final
+
+from postseal.core.crypto import HmacContext, RandomBytes
+from postseal.core.datakeys import OpenedKey, SealingKey
+from postseal.core.opened import Facts, Opened
+from postseal.core.signing import Sign, Verify
+
+@final
+class Writer:
+    def __new__(
+        cls,
+        *,
+        key: SealingKey,
+        permits: list[None],
+        small: int,
+        random: RandomBytes,
+        clock: Callable[[], int],
+        monotonic: Callable[[], float],
+        encrypt: Callable[[bytes, bytes, bytes], bytes],
+        count: Callable[[], int],
+        template: bytes,
+        begin: int,
+        places: tuple[int, ...],
+        unbound: bytes,
+        tail: bytes,
+        before: bytes,
+        behind: bytes,
+        sign: Sign,
+        sign_unbound: Sign,
+        begin_mac: Callable[[], HmacContext] | None,
+        seconds: Callable[[int], int],
+    ) -> Writer: ...
+    def write(self, body: bytes, external: bytes, expires: int | None, counted: bool, /) -> bytes: ...
+
+@final
+class Opener:
+    def __new__(
+        cls,
+        *,
+        key: OpenedKey,
+        decrypt: Callable[[bytes, bytes, bytes], bytes],
+        skeleton: bytes,
+        places: tuple[int, ...],
+        before: bytes,
+        recipients: bytes,
+        behind: bytes,
+        signature: int,
+        verify: Verify,
+        verify_unbound: Verify,
+        begin_mac: Callable[[], HmacContext] | None,
+        ends: int,
+        bound: tuple[str, ...],
+        external: Callable[[Any, tuple[str, ...]], bytes],
+        unbound: bytes,
+        check_time: Callable[[int, int | None], int],
+        timed: bool,
+        clock: Callable[[], int],
+        monotonic: Callable[[], float],
+        opened: type[Opened],
+        new: Callable[[type[Opened]], Opened],
+        facts: Facts,
+        invalid_signature: type[Exception],
+        invalid_tag: type[Exception],
+        wrong_signature: Callable[[], None],
+        forged: Callable[[], None],
+        other: Callable[[bytes, Any], Opened | None] | None,
+        note: Callable[[bytes, bytes], Any] | None,
+        count: Callable[[], int],
+        kinds: int,
+    ) -> Opener: ...
+    @property
+    def kinds(self) -> int: ...
+    def open(self, data: bytes, beside: Any, /) -> Opened | None: ...
