@@ -11,6 +11,7 @@ from .kafka import Kafka
 from .key_vault import KeyVault
 from .openbao import OpenBao
 from .rabbitmq import RabbitMq
+from .redis import Redis
 from .server import Route, Server, start_all, stop_all
 from .servicebus.process import ServiceBus
 
@@ -21,6 +22,7 @@ __all__ = [
     "KeyVault",
     "OpenBao",
     "RabbitMq",
+    "Redis",
     "Route",
     "Server",
     "ServerFailed",
