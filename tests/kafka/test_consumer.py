@@ -528,6 +528,22 @@ class TestDiscard:
         assert world.verdicts() == [Verdict.UNPROTECTED] * 2
 
 
+class _TooSmall:
+    """A producer whose broker takes no record of more than a thousand bytes."""
+
+    def __init__(self, producer: Any) -> None:
+        self._producer = producer
+
+    def produce(self, topic: str, *, value: bytes, on_delivery: Any, **options: Any) -> None:
+        if len(value) > 1000:
+            on_delivery(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE), None)
+        else:
+            self._producer.produce(topic, value=value, on_delivery=on_delivery, **options)
+
+    def poll(self, timeout: float) -> int:
+        return self._producer.poll(timeout)
+
+
 class TestQuarantine:
     @pytest.mark.parametrize("by", ["poll", "consume"])
     def test_a_refused_message_goes_there_as_it_came_and_is_settled(
@@ -588,6 +604,30 @@ class TestQuarantine:
             assert stored(consumer) == 3
         assert [message.value() for message in line.messages(bad, 1)] == [b"bad"]
         assert world.verdicts() == [Verdict.UNPROTECTED]
+
+    @pytest.mark.parametrize("by", ["poll", "consume"])
+    @pytest.mark.parametrize("where", ["at once", "by its report"])
+    def test_one_that_is_too_large_for_it_holds_up_nothing(
+        self, world: World, line: ClientLine, by: str, where: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """E6: its place is noted there, one event is made, and a log line says what to do."""
+        topic, bad, large = line.place(), line.place(), b"x" * 2000
+        policy = fill(world, line, topic, b"1", on_refused="quarantine", quarantine=f"kafka:{bad}")
+        line.put(topic, Raw(large))
+        fill(world, line, topic, b"2")
+        producer: Any = confluent_kafka.Producer(line.conf(**{"message.max.bytes": 1500}))
+        if where == "by its report":
+            producer = _TooSmall(line.bare)
+        with consuming(line, world.sealer(policy), topic, quarantine=producer) as consumer:
+            assert take(consumer, 2, by) == [b"1", b"2"]
+            assert stored(consumer) == 3
+        [message] = line.messages(bad, 1)
+        assert message.value() == b""
+        assert dict(message.headers())["postseal-offset"] == b"1"
+        assert dict(message.headers())["postseal-size"] == b"2000"
+        assert world.verdicts() == [Verdict.UNPROTECTED]
+        assert "offset 1, 2000 bytes" in caplog.text
+        assert "larger message.max.bytes" in caplog.text
 
     def test_what_is_refused_in_quarantine_stays_there(self, world: World, line: ClientLine) -> None:
         """A10: it would go round for ever."""

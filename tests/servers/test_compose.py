@@ -7,7 +7,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from integration.servers import AwsEmulator, Kafka, KeyVault, OpenBao, RabbitMq, ServerUnavailable, ServiceBus
+from integration.servers import (
+    AwsEmulator,
+    Kafka,
+    KeyVault,
+    OpenBao,
+    RabbitMq,
+    Redis,
+    ServerUnavailable,
+    ServiceBus,
+)
 from integration.servers.servicebus import ServiceBusTestServer
 from integration.servers.servicebus.config import create_all
 
@@ -51,7 +60,7 @@ def test_each_service_says_when_it_is_well(name):
 
 def test_services_are_named_as_the_servers_of_the_tests(monkeypatch):
     monkeypatch.setenv("ACCEPT_EULA", "Y")
-    for kind in (Kafka, AwsEmulator, RabbitMq, ServiceBus, KeyVault, OpenBao):
+    for kind in (Kafka, AwsEmulator, RabbitMq, ServiceBus, KeyVault, OpenBao, Redis):
         launch = kind()._container()
         assert launch.command[-1] in SERVICES
         used = set(re.findall(r"\$\{(POSTSEAL_\w+_PORT)", str(SERVICES[launch.command[-1]])))

@@ -35,7 +35,8 @@ _VERDICT: Final = "postseal-verdict"
 _TOPIC: Final = "postseal-topic"
 _PARTITION: Final = "postseal-partition"
 _OFFSET: Final = "postseal-offset"
-_OURS: Final = frozenset((_VERDICT, _TOPIC, _PARTITION, _OFFSET))
+_SIZE: Final = "postseal-size"
+_OURS: Final = frozenset((_VERDICT, _TOPIC, _PARTITION, _OFFSET, _SIZE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +152,15 @@ def speaks_of_kafka(policy: Policy) -> bool:
 
 
 def quarantine_headers(
-    headers: KafkaHeaders | None, verdict: Verdict, topic: str, partition: int, offset: int
+    headers: KafkaHeaders | None,
+    verdict: Verdict,
+    topic: str,
+    partition: int,
+    offset: int,
+    *,
+    size: int | None = None,
 ) -> list[tuple[str, str | bytes | None]]:
-    """Return *headers* with ours behind them: the verdict in one word, and where the message lay.
+    """Return *headers* with ours behind them: the verdict in one word, where the message lay, and its *size*, if it is not there.
 
     No detail: whoever forges messages may read the quarantine. What an earlier quarantine, or a forger, wrote under our names is replaced.
     """
@@ -163,6 +170,7 @@ def quarantine_headers(
         (_TOPIC, topic.encode()),
         (_PARTITION, b"%d" % partition),
         (_OFFSET, b"%d" % offset),
+        *([] if size is None else [(_SIZE, b"%d" % size)]),
     ]
 
 
