@@ -60,7 +60,7 @@ def test_an_absent_kms_gives_messages_back(aws, aio, kms, queue):
         "config": Config(retries={"total_max_attempts": 1}, connect_timeout=1, read_timeout=1),
     }
     absent = sealer_for(name, AwsKms(boto3.client("kms", **options), key))
-    waiting = protect(aio.client(), absent, retry_after=0, sleep=lambda _: None)
+    waiting = protect(aio.client(), absent, come_again_after=0, sleep=lambda _: None)
     assert "Messages" not in aio.run(waiting.receive_message(QueueUrl=url, WaitTimeSeconds=1))
     late = protect(aio.client(), sealer_for(name, AwsKms(aws.kms(), key)))
     assert aio.run(receive(late, url)) == [CLEAR]

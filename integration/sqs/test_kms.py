@@ -120,7 +120,7 @@ def test_an_absent_kms_gives_messages_back(aws, queue, key, kms_for):
     }
     events = []
     absent = sealer(name, events, main=AwsKms(boto3.client("kms", **options), key))
-    consumer = protect(aws.sqs(), absent, retry_after=0, sleep=lambda _: None)
+    consumer = protect(aws.sqs(), absent, come_again_after=0, sleep=lambda _: None)
     assert "Messages" not in consumer.receive_message(QueueUrl=url, WaitTimeSeconds=1)
     assert events == []
     late = protect(aws.sqs(), sealer(name, [], main=AwsKms(kms_for(), key)))

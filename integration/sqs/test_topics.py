@@ -64,7 +64,7 @@ def texts_in(answer):
 
 
 def receive(aws, sealer, url, count, **options):
-    client = protect(aws.sqs(), sealer, retry_after=0, sleep=lambda _: None)
+    client = protect(aws.sqs(), sealer, come_again_after=0, sleep=lambda _: None)
     came = []
     for _ in range(20):
         answer = client.receive_message(QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=1, **options)
@@ -121,7 +121,7 @@ def test_an_absent_key_service_loses_nothing(aws, subscribed):
     protect(aws.sns(), sealer).publish(TopicArn=subscribed.arn, Message=CLEAR)
     late = subscribed.sealer(keys)
     keys.unavailable.set()
-    client = protect(aws.sqs(), late, retry_after=0, sleep=lambda _: None)
+    client = protect(aws.sqs(), late, come_again_after=0, sleep=lambda _: None)
     assert texts_in(client.receive_message(QueueUrl=subscribed.url, WaitTimeSeconds=5)) == []
     keys.unavailable.clear()
     assert receive(aws, late, subscribed.url, 1) == [CLEAR]

@@ -34,7 +34,7 @@ async def test_protected_twice_is_protected_once(broker):
         with pytest.raises(ConfigError, match="another sealer"):
             protect(connection, world.new_sealer())
         with pytest.raises(ConfigError, match="other options"):
-            protect(connection, world.sealer, requeue_after=1)
+            protect(connection, world.sealer, give_back_after=1)
 
         await world.publish(connection, BODY)
         assert (await world.take(world.connection)).body == BODY

@@ -126,7 +126,7 @@ async def test_what_waits_too_long_is_requeued_for_another(broker):
         await world.queue()
         await world.publish(world.connection, BODY)
         world.keys.unavailable.set()
-        waiting = await world.protected(requeue_after=0)
+        waiting = await world.protected(give_back_after=0)
         handler = Handler()
         channel, _, _ = await started(waiting, handler)
         await until(lambda: broker.seen.count("Basic.Nack") >= 1)

@@ -50,13 +50,13 @@ def test_another_sealer_or_other_options_are_refused(world, place, connection, s
     with pytest.raises(ConfigError, match="another sealer"):
         protect(connection, world.sealer(world.policy(place)))
     with pytest.raises(ConfigError, match="other options"):
-        protect(connection, sealer, requeue_after=1)
+        protect(connection, sealer, give_back_after=1)
 
 
 @pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), "5", True, None])
 def test_a_wait_that_is_none_is_refused(line, sealer, value):
-    with pytest.raises(ConfigError, match="requeue_after"), line.bare() as channel:
-        protect(channel.connection, sealer, requeue_after=value)
+    with pytest.raises(ConfigError, match="give_back_after"), line.bare() as channel:
+        protect(channel.connection, sealer, give_back_after=value)
 
 
 @pytest.mark.parametrize("target", [object(), None, "amqp://localhost"])

@@ -233,7 +233,7 @@ def test_a_quarantine_that_takes_nothing_costs_no_message(world, line, broker, p
     """Neither one that has no queue nor one that has no exchange: what is not confirmed is not acknowledged."""
     policy = world.policy(place, on_refused="quarantine", quarantine=target)
     forge(line, place, b"forged")
-    with line.connect(world.sealer(policy), requeue_after=0.5) as connection:
+    with line.connect(world.sealer(policy), give_back_after=0.5) as connection:
         connection.channel().basic_consume(queue, lambda *_: pytest.fail("handed on"))
         until(connection, lambda: len(world.events) >= 2)  # requeued, and refused again
     assert [raw.body for raw in line.held(place, 1)] == [b"forged"]
@@ -417,7 +417,7 @@ def test_after_its_time_what_waits_is_requeued_for_another(world, line, broker, 
         line.send(sealer, place, b"order %d" % number)
     world.keys.unavailable.set()
     elsewhere = world.sealer(world.policy(place), keys={"main": world.keys._inner})
-    with line.connect(world.sealer(world.policy(place)), requeue_after=0) as connection:
+    with line.connect(world.sealer(world.policy(place)), give_back_after=0) as connection:
         channel = connection.channel()
         channel.basic_consume(queue, lambda *_: pytest.fail("handed on"))
         until(connection, lambda: broker.seen.count("Basic.Nack") >= 3)
@@ -430,7 +430,7 @@ def test_a_requeue_does_not_run_hot(world, line, broker, place, queue):
     line.send(world.sealer(world.policy(place)), place, ORDER)
     world.keys.unavailable.set()
     pauses = []
-    with line.connect(world.sealer(world.policy(place)), requeue_after=0) as connection:
+    with line.connect(world.sealer(world.policy(place)), give_back_after=0) as connection:
         host = hooks_of(connection).host
         later = host.later
         host.later = lambda seconds, call: (pauses.append(seconds), later(0, call))
@@ -577,7 +577,7 @@ def test_with_auto_ack_what_waits_is_not_dropped(world, line, place, queue):
     line.send(world.sealer(world.policy(place)), place, ORDER)
     world.keys.unavailable.set()
     came = []
-    with line.connect(world.sealer(world.policy(place)), requeue_after=0) as connection:
+    with line.connect(world.sealer(world.policy(place)), give_back_after=0) as connection:
         connection.channel().basic_consume(queue, lambda *message: came.append(message[3]), auto_ack=True)
         until(connection, lambda: world.keys.calls["unwrap"] >= 2)
         world.keys.unavailable.clear()

@@ -147,9 +147,9 @@ def test_a_client_with_a_queue_of_no_policy_is_not_protected_at_all(ends, queue)
     ("wrong", "said"),
     [
         ({"retry_after": 0}, "retry_after"),
-        ({"hold": -1}, "hold"),
-        ({"hold": True}, "hold"),
-        ({"hold": "60"}, "hold"),
+        ({"give_back_after": -1}, "give_back_after"),
+        ({"give_back_after": True}, "give_back_after"),
+        ({"give_back_after": "60"}, "give_back_after"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(ends, queue, wrong, said):
@@ -193,7 +193,9 @@ def test_the_sealed_client_is_one_from_the_start(server, ends, queue):
     module = postseal.servicebus.aio if ends.is_asyncio else postseal.servicebus
     kind = aio.ServiceBusClient if ends.is_asyncio else ServiceBusClient
     sealer = ends.sealer(ends.policy(queue))
-    client = module.SealedServiceBusClient.from_connection_string(server.address, sealer=sealer, hold=60)
+    client = module.SealedServiceBusClient.from_connection_string(
+        server.address, sealer=sealer, give_back_after=60
+    )
     assert isinstance(client, kind)
     with ends.kept(client) as opened:
         with opened.get_queue_sender(queue) as sender:

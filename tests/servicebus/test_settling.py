@@ -400,7 +400,7 @@ def test_a_lock_that_ended_meanwhile_brings_the_message_again_once(server, ends)
 def test_what_waited_too_long_is_abandoned(ends, queue):
     send(ends, queue, ends.sealer(ends.policy(queue)), "one")
     ends.keys.unavailable.set()
-    client = ends.client(ends.sealer(ends.policy(queue)), hold=0.1)
+    client = ends.client(ends.sealer(ends.policy(queue)), give_back_after=0.1)
     with client.get_queue_receiver(queue) as receiver:
         assert receiver.receive_messages(1, max_wait_time=1) == []
         ends.keys.unavailable.clear()

@@ -65,7 +65,7 @@ class ClientLine(Line):
 
     def protected(self, sealer: Sealer, **options: Any) -> Any:
         """Make a client of its own for *sealer*."""
-        options = {"retry_after": 0, "sleep": lambda _: None} | options
+        options = {"come_again_after": 0, "sleep": lambda _: None} | options
         return protect(self._clients(), sealer, **options)
 
     def ordering(self, entry: dict[str, Any]) -> dict[str, Any]:
@@ -228,7 +228,7 @@ class AioLine(ClientLine):
         self._aio = aio
 
     def protected(self, sealer: Sealer, **options: Any) -> Any:
-        options = {"retry_after": 0, "sleep": lambda _: None} | options
+        options = {"come_again_after": 0, "sleep": lambda _: None} | options
         return self._aio.blocking(protect(self._aio.client(), sealer, **options))
 
 
@@ -245,7 +245,7 @@ class ResourceLine(ClientLine):
         self._resources = resources
 
     def queue(self, sealer: Sealer, place: str) -> Any:
-        options: dict[str, Any] = {"retry_after": 0, "sleep": lambda _: None}
+        options: dict[str, Any] = {"come_again_after": 0, "sleep": lambda _: None}
         return protect(self._resources(), sealer, **options).Queue(self.url(place))
 
     def send(

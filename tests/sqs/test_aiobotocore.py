@@ -162,7 +162,7 @@ def test_the_pause_is_awaited(aio, line, world, place, url, client_of):
         naps.append(seconds)
         await asyncio.sleep(0)
 
-    client = client_of(policy, sleep=nap, retry_after=0)
+    client = client_of(policy, sleep=nap, come_again_after=0)
     world.keys.unavailable.set()
     assert bodies(aio.run(client.receive_message(QueueUrl=url, WaitTimeSeconds=1))) == []
     assert naps == [1.0]

@@ -24,7 +24,7 @@ def url(line, place):
 
 
 def protected(world, policy):
-    return protect(make_client(), world.sealer(policy), retry_after=0, sleep=lambda _: None)
+    return protect(make_client(), world.sealer(policy), come_again_after=0, sleep=lambda _: None)
 
 
 def hang_up(client, operation):

@@ -166,7 +166,7 @@ def test_the_extended_client_is_an_error(sealer, aws):
 
 
 @pytest.mark.parametrize(
-    "options", [{"max_bytes": 0}, {"max_bytes": 1e6}, {"retry_after": -1}, {"retry_after": True}]
+    "options", [{"max_bytes": 0}, {"max_bytes": 1e6}, {"come_again_after": -1}, {"come_again_after": True}]
 )
 def test_an_option_out_of_range_is_an_error(sealer, aws, options):
     with pytest.raises(ConfigError, match=next(iter(options))):

@@ -433,7 +433,7 @@ def test_without_the_key_service_messages_are_given_back(world, line, place, url
     """B14: none handed on, none deleted; they come again after a while, each time a longer one."""
     policy = world.policy(place)
     fill(client_of(policy), url, *(f"order {n}" for n in range(3)))
-    client = client_of(policy, retry_after=10)
+    client = client_of(policy, come_again_after=10)
     wire = Wire(client)
     world.keys.unavailable.set()
     assert "Messages" not in receive(client, url)
@@ -469,7 +469,7 @@ def test_the_while_doubles_up_to_a_quarter_of_an_hour(world, place, url, client_
         for message in parsed.get("Messages", ()):
             message["Attributes"]["ApproximateReceiveCount"] = count
 
-    late = client_of(policy, retry_after=10)
+    late = client_of(policy, come_again_after=10)
     late.meta.events.register_first("after-call.*.*", age)
     wire = Wire(late)
     receive(late, url)

@@ -35,7 +35,7 @@ if find_spec("pika") is None and find_spec("aio_pika") is None:
 _T = TypeVar("_T")
 
 
-def protect(connection: _T, sealer: Sealer, *, requeue_after: float = 300.0) -> _T:
+def protect(connection: _T, sealer: Sealer, *, give_back_after: float = 300.0) -> _T:
     """Have *connection* seal all that it publishes and open all that it hands on, from now on.
 
     The destination of a message is ``rabbitmq:exchange/routing.key``; of what goes straight to a queue, ``rabbitmq:/queue``. Channels that
@@ -45,8 +45,8 @@ def protect(connection: _T, sealer: Sealer, *, requeue_after: float = 300.0) -> 
         connection: Of pika: a `pika.BlockingConnection`, or an asynchronous one (`SelectConnection`, `AsyncioConnection` and their kin). Of
             aio-pika: any, robust or not.
         sealer: Seals and opens.
-        requeue_after: Seconds that a message waits in this process for a key that the key service does not give, before it is requeued for
-            another; meanwhile it is tried again and again. Keep it below the broker's ``consumer_timeout`` (30 minutes by default).
+        give_back_after: Seconds that a message waits in this process for a key that the key service does not give, before it is requeued
+            for another; meanwhile it is tried again and again. Keep it below the broker's ``consumer_timeout`` (30 minutes by default).
 
     Returns:
         *connection*.
@@ -65,7 +65,7 @@ def protect(connection: _T, sealer: Sealer, *, requeue_after: float = 300.0) -> 
     if not isinstance(sealer, Sealer):
         raise ConfigError(f"protect takes a Sealer, not {type(sealer).__name__}")
     room = _room_of(connection)
-    options = room.Options(requeue_after=requeue_after)
+    options = room.Options(give_back_after=give_back_after)
     present = room.hooks_of(connection)
     if present is None:
         room.Hooks(connection, sealer, options).attach()

@@ -280,7 +280,7 @@ class Consumer:
 
     def patience(self) -> float:
         """Seconds that a message waits here before it is requeued."""
-        return self._guard.hooks.options.requeue_after
+        return self._guard.hooks.options.give_back_after
 
     async def tell(self, error: Exception) -> None:
         """Raise *error* in the application: out of its iterator, or, where it has a callback, in the callback's place."""

@@ -14,9 +14,9 @@ __all__ = ["Options"]
 class Options:
     """How a connection is protected, besides by its sealer. Described at `postseal.rabbitmq.protect`."""
 
-    requeue_after: float
+    give_back_after: float
 
     def __post_init__(self) -> None:
-        value = self.requeue_after
+        value = self.give_back_after
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value) or value < 0:
-            raise ConfigError(f"requeue_after must be 0 seconds or more: {value!r}")
+            raise ConfigError(f"give_back_after must be 0 seconds or more: {value!r}")

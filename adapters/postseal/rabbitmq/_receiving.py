@@ -287,7 +287,7 @@ class Consumer:
     @property
     def patience(self) -> float:
         """Seconds that a message waits here for its key before it is requeued."""
-        return self._guard.hooks.options.requeue_after
+        return self._guard.hooks.options.give_back_after
 
     def tell(self, delivery: Delivery, error: Exception) -> None:
         """Raise *error* in the application."""

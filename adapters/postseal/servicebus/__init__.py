@@ -40,7 +40,7 @@ __all__ = ["VERDICT_PROPERTY", "SealedServiceBusClient", "protect", "unprotect"]
 _T = TypeVar("_T")
 
 
-def protect(target: _T, sealer: Sealer, *, retry_after: float = 1.0, hold: float = 300.0) -> _T:
+def protect(target: _T, sealer: Sealer, *, retry_after: float = 1.0, give_back_after: float = 300.0) -> _T:
     """Have *target* seal all that it sends and open all that it receives, from now on.
 
     That is what its senders and receivers do, those that it made before too: messages, lists, batches, scheduled ones; received,
@@ -51,7 +51,7 @@ def protect(target: _T, sealer: Sealer, *, retry_after: float = 1.0, hold: float
         target: A `ServiceBusClient` of ``azure.servicebus`` or ``azure.servicebus.aio``.
         sealer: Seals and opens.
         retry_after: Seconds until the key service is asked again, where it did not answer; doubled each time, up to 5.
-        hold: Seconds for which a message waits for the key service in its receiver, its lock renewed, before it is abandoned.
+        give_back_after: Seconds for which a message waits for the key service in its receiver, its lock renewed, before it is abandoned.
 
     Returns:
         *target*.
@@ -67,7 +67,7 @@ def protect(target: _T, sealer: Sealer, *, retry_after: float = 1.0, hold: float
         Refused: A body that looks sealed does not open here; nothing but refused messages came, and the policy says to raise; the state of
             a session is not what was set.
     """
-    protect_client(target, sealer, Waiting(retry_after=retry_after, hold=hold))
+    protect_client(target, sealer, Waiting(retry_after=retry_after, give_back_after=give_back_after))
     return target
 
 
@@ -92,7 +92,7 @@ class SealedServiceBusClient(SealedClient, ServiceBusClient):
     Args:
         sealer: Seals and opens.
         retry_after: As of `protect`.
-        hold: As of `protect`.
+        give_back_after: As of `protect`.
 
     Raises:
         ConfigError: As `protect` does.

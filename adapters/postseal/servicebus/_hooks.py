@@ -212,10 +212,15 @@ class SealedClient:
     """What makes a subclass of a client one that is protected from the start; stands before the client among the bases."""
 
     def __init__(
-        self, *args: Any, sealer: Sealer, retry_after: float = 1.0, hold: float = 300.0, **options: Any
+        self,
+        *args: Any,
+        sealer: Sealer,
+        retry_after: float = 1.0,
+        give_back_after: float = 300.0,
+        **options: Any,
     ) -> None:
         super().__init__(*args, **options)
-        protect_client(self, sealer, Waiting(retry_after=retry_after, hold=hold))
+        protect_client(self, sealer, Waiting(retry_after=retry_after, give_back_after=give_back_after))
 
 
 def _check_policies(sealer: Sealer) -> None:
@@ -233,7 +238,7 @@ def _check_policies(sealer: Sealer) -> None:
 
 
 def _check_seconds(waiting: Waiting) -> None:
-    for name in ("retry_after", "hold"):
+    for name in ("retry_after", "give_back_after"):
         value = getattr(waiting, name)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= _MOST_SECONDS:
             raise ConfigError(f"{name} must be over 0 and up to {_MOST_SECONDS:,} seconds: {value!r}")

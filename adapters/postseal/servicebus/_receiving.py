@@ -34,7 +34,7 @@ class Waiting:
     """How a receiver waits for a key service that does not answer. Described at `postseal.servicebus.protect`."""
 
     retry_after: float
-    hold: float
+    give_back_after: float
     clock: Callable[[], float] = time.monotonic
 
 
@@ -331,7 +331,7 @@ class Receiving:
         """Tell whether *held* is still ours, its lock renewed where it ends soon; give it back where that lasts too long."""
         if self._place.deletes:
             return True
-        if self._now() - held.since > self._waiting.hold:
+        if self._now() - held.since > self._waiting.give_back_after:
             _log.warning(
                 "a message at %s waited too long for the key service: abandoned", self._place.entity_path
             )
@@ -363,7 +363,7 @@ class Receiving:
     def _margin(self, message: Any) -> float:
         """Return how many seconds before its end the lock of *message* is to be renewed: half of what is left."""
         left = self._lock_left(message)
-        return self._waiting.hold if left is None else max(left, 0.0) / 2
+        return self._waiting.give_back_after if left is None else max(left, 0.0) / 2
 
     def _is_full(self) -> bool:
         """Tell whether nothing more is to be received: what comes would have to wait, too."""

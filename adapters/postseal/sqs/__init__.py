@@ -55,7 +55,7 @@ def protect(
     *,
     max_bytes: int | None = None,
     quarantine: Mapping[str, str] | None = None,
-    retry_after: int = 10,
+    come_again_after: int = 10,
     sleep: Callable[[float], object] | None = None,
 ) -> _T:
     """Have *target* seal all that it sends and open all that it receives, from now on.
@@ -71,7 +71,8 @@ def protect(
         max_bytes: What a message, or a batch in all, may have once sealed, attributes counted: 1 MiB, and for topics 256 KiB, unless
             given. For queues whose ``MaximumMessageSize`` is lower, as it was 262,144 by default until 2025.
         quarantine: URLs of queues by destination, as ``{"sqs:refused": "https://..."}``, where *target* may not ask for them (GetQueueUrl).
-        retry_after: Seconds until a message comes again for which the key service did not answer; doubled each time it comes, up to 900.
+        come_again_after: Seconds until a message comes again for which the key service did not answer; doubled each time it comes, up to
+            900.
         sleep: Pauses for some seconds, after a receive of which all messages wait for the key service; with an asyncio client, a
             coroutine function.
 
@@ -93,7 +94,7 @@ def protect(
         raise ConfigError(f"protect takes a Sealer, not {type(sealer).__name__}")
     client = client_of(target)
     options = Options(
-        max_bytes=max_bytes, quarantine=dict(quarantine or {}), retry_after=retry_after, sleep=sleep
+        max_bytes=max_bytes, quarantine=dict(quarantine or {}), come_again_after=come_again_after, sleep=sleep
     )
     present = hooks_of(client)
     if present is None:

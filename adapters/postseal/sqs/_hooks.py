@@ -43,13 +43,13 @@ class Options:
 
     max_bytes: int | None
     quarantine: Mapping[str, str] = field(default_factory=dict)
-    retry_after: int
+    come_again_after: int
     sleep: Callable[[float], object] | None
 
     def __post_init__(self) -> None:
         if self.max_bytes is not None:
             _whole("max_bytes", self.max_bytes, 1024, 2**31)
-        _whole("retry_after", self.retry_after, 0, _MAX_AWAY)
+        _whole("come_again_after", self.come_again_after, 0, _MAX_AWAY)
         for queue_url in self.quarantine.values():
             destination_of(queue_url)
 
@@ -81,7 +81,7 @@ class Hooks:
         self._events = client.meta.events
         self._sending = Sending(sealer, dialect, max_bytes=options.max_bytes or dialect.max_bytes)
         self._receiving = Receiving(
-            sealer, Settling(queue_urls=options.quarantine, retry_after=options.retry_after)
+            sealer, Settling(queue_urls=options.quarantine, come_again_after=options.come_again_after)
         )
         self._sends = {dialect.single: False, dialect.batch: True}
         """The operations that send, and whether each sends several messages."""

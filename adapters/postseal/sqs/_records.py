@@ -122,7 +122,7 @@ def open_records(
         raise ConfigError(f"policy {place.policy.name!r} has a quarantine: give open_records a client")
     sorting = Sorting([_message_of(record) for record in records], place, sealer.auditor)
     open_each(sorting, sealer)
-    settling = Settling(queue_urls=quarantine or {}, retry_after=0)
+    settling = Settling(queue_urls=quarantine or {}, come_again_after=0)
     # What may be deleted is left to Lambda, which deletes all that is not answered as failed.
     taken = carry_out(settling.take(place.destination, place.policy, sorting.refused), client, _never)
     gone = {id(received) for received in taken}

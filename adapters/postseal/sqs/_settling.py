@@ -58,12 +58,12 @@ class Settling:
 
     Args:
         queue_urls: URLs of quarantine queues by destination, where GetQueueUrl should not be asked.
-        retry_after: Seconds until a withheld message comes again, the first time; twice as long each further time.
+        come_again_after: Seconds until a withheld message comes again, the first time; twice as long each further time.
     """
 
-    def __init__(self, *, queue_urls: Mapping[str, str], retry_after: int) -> None:
+    def __init__(self, *, queue_urls: Mapping[str, str], come_again_after: int) -> None:
         self._queue_urls = {destination: AsItCame(url) for destination, url in queue_urls.items()}
-        self._retry_after = retry_after
+        self._come_again_after = come_again_after
         self._quiet = QuietLog(_log)
 
     def settle(
@@ -114,7 +114,7 @@ class Settling:
 
     def _away(self, receive_count: int) -> int:
         doublings = min(max(receive_count - 1, 0), 16)
-        return min(self._retry_after << doublings, max(_MAX_RETRY_AFTER, self._retry_after))
+        return min(self._come_again_after << doublings, max(_MAX_RETRY_AFTER, self._come_again_after))
 
     # -- the quarantine --------------------------------------------------------------------------------------------
 
