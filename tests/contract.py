@@ -17,7 +17,7 @@ import json
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -212,6 +212,28 @@ def newer(envelope: bytes) -> bytes:
     at = envelope.index(label) + len(label) + 1
     assert envelope[at] == 1
     return envelope[:at] + b"\x02" + envelope[at + 1 :]
+
+
+class FullSink:
+    """An audit sink that must be told, and takes nothing while it is full."""
+
+    limit = None
+    required = True
+
+    def __init__(self) -> None:
+        self.full = True
+        self.refused = 0
+        self.verdicts: list[str] = []
+
+    def write(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        """Take *lines*, or do not."""
+        if self.full:
+            self.refused += 1
+            raise OSError("No space left on device")
+        self.verdicts += [line["verdict"] for line in lines if line["kind"] == "event"]
+
+    def close(self) -> None:
+        """Have nothing to close."""
 
 
 class AdapterContract:
@@ -413,6 +435,39 @@ class AdapterContract:
         assert event.destination == f"{line.scheme}:{place}"
         assert event.coordinates
         assert "4111" not in str(event.as_dict())
+
+    def test_each_bad_message_of_a_batch_makes_exactly_one_event(self, world: World, line: Line) -> None:
+        """E6: also beside others that are bad, for other reasons, and beside good ones."""
+        bodies = [b"order %d" % number for number in range(6)]
+        place, sealed, sealer = self._moved(world, line, bodies)
+        body = sealed[3].body
+        assert body is not None
+        sealed[1] = flipped(line, sealed[1])
+        sealed[3] = replace(sealed[3], body=line.body(cut(line.envelope(body))))
+        sealed[4] = Raw(ORDER)
+        line.put(place, *sealed)
+        with line.receiving(sealer, place) as receiving:
+            receiving.until(lambda: len(receiving.bodies) >= 3 and len(world.events) >= 3)
+        assert sorted(body or b"" for body in receiving.bodies) == sorted(bodies[at] for at in (0, 2, 5))
+        assert sorted(world.verdicts()) == [Verdict.FORGED, Verdict.MALFORMED, Verdict.UNPROTECTED]
+        assert all(event.coordinates for event in world.events)
+        assert sealer.auditor.counts == dict.fromkeys(world.verdicts(), 1)
+
+    def test_what_must_be_audited_and_cannot_be_is_kept(self, world: World, line: Line) -> None:
+        """E5, E6: a required sink that is full: nothing is settled, nothing handed on; then each refused delivery is one line."""
+        place = line.place()
+        line.put(place, Raw(ORDER))
+        sink = FullSink()
+        sealer = world.sealer(world.policy(place), audit=[sink])
+        with line.receiving(sealer, place) as receiving:
+            receiving.until(lambda: sink.refused >= 2)
+            assert receiving.bodies == []
+            assert receiving.refused == []
+            assert world.events == []
+            sink.full = False
+            receiving.until(lambda: bool(world.events))
+        assert receiving.bodies == []
+        assert sink.verdicts == world.verdicts()
 
     # -- dead letters ----------------------------------------------------------------------------------------------
 

@@ -259,6 +259,7 @@ def test_the_core_imports_what_it_needs_from_its_own_dependencies_alone():
     assert {(module, room) for module, room in foreign if room != "providers"} == {
         ("redis", "replay"),
         ("shamir_mnemonic", "recovery"),
+        ("opentelemetry", "telemetry"),
     }
     assert {module for module, room in foreign if room == "providers"} <= sdks
 

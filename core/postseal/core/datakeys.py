@@ -509,6 +509,11 @@ class OpeningKeys:
         self.begin_again()
         begin_again_in_child(self)
 
+    @property
+    def held(self) -> int:
+        """How many data keys are here."""
+        return len(self._keys)
+
     def begin_again(self) -> None:
         """Forget all data keys and failures, and all threads and tasks that wait: in a forked child they do not exist."""
         self._lock = threading.Lock()

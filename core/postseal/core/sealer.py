@@ -44,7 +44,7 @@ from postseal.core.wire import (
 if TYPE_CHECKING:
     from postseal.core.replay import Ledger, Receipt, Register, ReplayWindow, Windows
 
-__all__ = ["SealAtHand", "Sealer"]
+__all__ = ["SealAtHand", "Sealer", "Watcher"]
 
 _MAX_DESTINATIONS: Final = 4096
 """Destinations whose precomputed parts are kept, in each direction."""
@@ -60,6 +60,18 @@ class SealAtHand(Protocol):
 
     def __call__(self, body: bytes, content_type: str | None = None, /) -> bytes | None:
         """Return the envelope of *body*, or None where it is no common case."""
+
+
+class Watcher(Protocol):
+    """What ``Sealer(telemetry=...)`` takes."""
+
+    def watch(self, sealer: Sealer, /) -> None:
+        """Measure *sealer*."""
+        ...
+
+    def watched(self, name: str, provider: KeyProvider, /) -> KeyProvider:
+        """Return *provider* with its calls measured, as the one of that *name*."""
+        ...
 
 
 class Sealer:
@@ -88,6 +100,7 @@ class Sealer:
         audit_log: How many events `logging` is told whole; None for all of them.
         alarm: When refused messages are so many that the alarm is raised; None for never.
         on_alarm: Called with each `AlarmEvent`: once when it is raised, once when it is over.
+        telemetry: Measures this sealer and its calls to key services: `postseal.core.telemetry.Telemetry`.
         clock: Nanoseconds since the epoch.
         monotonic: Seconds; runs the caches.
         random: Gives random bytes. Only for test vectors.
@@ -111,6 +124,7 @@ class Sealer:
         audit_log: FloodLimit | None = FloodLimit(),  # noqa: B008 - frozen
         alarm: AlarmLimits | None = AlarmLimits(),  # noqa: B008 - frozen
         on_alarm: Callable[[AlarmEvent], None] | None = None,
+        telemetry: Watcher | None = None,
         clock: Callable[[], int] = time.time_ns,
         monotonic: Callable[[], float] = time.monotonic,
         random: RandomBytes = random_bytes,
@@ -143,6 +157,7 @@ class Sealer:
         self._rings: dict[str, KeyRing] = {}
         self._opening: dict[str, OpeningKeys] = {}
         self._verify_only = verify_only
+        self._telemetry = telemetry
         if verify_only and keys:
             raise ConfigError("a sealer that only verifies takes no keys: it is not to open anything")
         for policy in self._policies:
@@ -150,6 +165,8 @@ class Sealer:
             if not verify_only:
                 self._resolve_keys(policy, keys or {})
         self._check_identities()
+        if telemetry is not None:
+            telemetry.watch(self)
 
     def _resolve_keys(self, policy: Policy, keys: Mapping[str, KeyProvider]) -> None:
         what = f"policy {policy.name!r}: keys"
@@ -159,6 +176,9 @@ class Sealer:
                 raise ConfigError(
                     f"{what} names {name!r}, which is {type(provider).__name__} and no KeyProvider"
                 )
+        if self._telemetry is not None:
+            watched = self._telemetry.watched
+            providers = [watched(name, one) for name, one in zip(policy.keys, providers, strict=True)]
         if providers:
             provider = providers[0] if len(providers) == 1 else CombinedKeys(providers)
             self._providers[policy.name] = provider
@@ -694,6 +714,15 @@ class Sealer:
     def policies(self) -> tuple[Policy, ...]:
         """All policies."""
         return tuple(self._policies)
+
+    @property
+    def data_keys_at_hand(self) -> dict[str, int]:
+        """How many data keys are cached, for ``sealing`` and for ``opening``."""
+        with self._lock:
+            ways = [
+                way for way in self._outgoing.values() if way.keys is not None and way.keys.key is not None
+            ]
+            return {"sealing": len(ways), "opening": sum(keys.held for keys in self._opening.values())}
 
     def policy_for(self, destination: str) -> Policy:
         """Return the policy in force at *destination*.

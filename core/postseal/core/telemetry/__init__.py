@@ -1,0 +1,254 @@
+"""OpenTelemetry: what a sealer counts as metrics, its calls to key services as a histogram and spans. Needs the extra ``otel``.
+
+It uses the API package alone; where its numbers go is configured in the SDK, as for anything else::
+
+    from postseal.core import Sealer
+    from postseal.core.telemetry import Telemetry
+
+    sealer = Sealer(..., telemetry=Telemetry())
+
+Metrics are read from the sealer's own counts when they are collected, so they cost a message nothing. Source: docs/audit.md.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from postseal.core.errors import KeyBroken, KeyRefused, KeyUnavailable, MissingExtraError, NotMine, Refused
+from postseal.core.keys import KeyContext, KeyProvider, NewDataKey, Recipient
+from postseal.core.sealer import Sealer
+
+try:
+    from opentelemetry import metrics, trace
+    from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation
+    from opentelemetry.trace import Span, SpanKind, StatusCode, TracerProvider
+except ImportError as missing:
+    raise MissingExtraError.naming("otel", __name__, missing) from None
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["METRICS", "Telemetry"]
+
+_SYSTEMS: Final = {"sqs": "aws_sqs", "sns": "aws.sns"}
+"""``messaging.system`` where it is not the scheme. Source: OpenTelemetry, semantic conventions for messaging."""
+
+METRICS: Final = {
+    "postseal.sealed.messages": ("counter", "{message}", "Messages sealed."),
+    "postseal.opened.messages": ("counter", "{message}", "Messages opened or verified."),
+    "postseal.audit.events": (
+        "counter",
+        "{message}",
+        "Messages refused, and those handed on that were told of, by verdict.",
+    ),
+    "postseal.audit.lost": ("counter", "{line}", "Audit lines that never reached their sink."),
+    "postseal.alarm": ("gauge", "", "1 while the alarm of refused messages is raised."),
+    "postseal.data_keys": ("gauge", "{key}", "Data keys at hand, by cache: sealing, opening."),
+    "postseal.key_service.duration": ("histogram", "s", "Calls to key services."),
+}
+"""Each metric with its kind, its unit and its description."""
+
+_Numbers = Callable[[Sealer], Mapping[tuple[tuple[str, str], ...], int]]
+
+
+class Telemetry:
+    """Has a sealer measured: give it to ``Sealer(telemetry=...)``. One for a process.
+
+    Args:
+        meter_provider: The global one by default.
+        tracer_provider: Likewise.
+        message_spans: Whether each message has a span of its own, for sealing and for opening. It then takes the long way: several times
+            as long. Calls to key services have theirs anyway.
+    """
+
+    def __init__(
+        self,
+        *,
+        meter_provider: MeterProvider | None = None,
+        tracer_provider: TracerProvider | None = None,
+        message_spans: bool = False,
+    ) -> None:
+        self._sealers: weakref.WeakSet[Sealer] = weakref.WeakSet()
+        self._message_spans = message_spans
+        self._tracer = trace.get_tracer("postseal", tracer_provider=tracer_provider)
+        self._meter = metrics.get_meter("postseal", meter_provider=meter_provider)
+        self._observe("postseal.sealed.messages", lambda sealer: _placed(sealer.auditor.sealed.values_now))
+        self._observe("postseal.opened.messages", lambda sealer: _placed(sealer.auditor.passed.values_now))
+        self._observe("postseal.audit.events", _events)
+        self._observe("postseal.audit.lost", lambda sealer: {(): sealer.auditor.lost})
+        self._observe("postseal.alarm", lambda sealer: {(): int(sealer.auditor.alarmed)})
+        self._observe("postseal.data_keys", _data_keys)
+        _, unit, description = METRICS["postseal.key_service.duration"]
+        self._durations = self._meter.create_histogram(
+            "postseal.key_service.duration",
+            unit,
+            description,
+            explicit_bucket_boundaries_advisory=[
+                0.001,
+                0.0025,
+                0.005,
+                0.01,
+                0.025,
+                0.05,
+                0.1,
+                0.25,
+                0.5,
+                1,
+                2.5,
+                5,
+                10,
+            ],
+        )
+
+    def watch(self, sealer: Sealer) -> None:
+        """Measure *sealer*. It calls this itself."""
+        self._sealers.add(sealer)
+        if self._message_spans:
+            for name in ("seal", "open", "open_cached", "verify"):
+                setattr(sealer, name, self._spanned(getattr(sealer, name), name.partition("_")[0]))
+            for name in ("aseal", "aopen"):
+                setattr(sealer, name, self._spanned_async(getattr(sealer, name), name[1:]))
+            for name in ("at_hand", "open_at_hand"):  # adapters ask these first; they answer: go the long way
+                setattr(sealer, name, lambda *_: lambda *_: None)
+
+    def watched(self, name: str, provider: KeyProvider) -> KeyProvider:
+        """Return *provider* with its calls measured, as the one of that *name*."""
+        return _Watched(self, name, provider)
+
+    # -- metrics ---------------------------------------------------------------------------------------------------
+
+    def _observe(self, name: str, numbers: _Numbers) -> None:
+        kind, unit, description = METRICS[name]
+
+        def read(_: CallbackOptions) -> Iterable[Observation]:
+            totals: Counter[tuple[tuple[str, str], ...]] = Counter()
+            for sealer in tuple(self._sealers):
+                totals.update(numbers(sealer))
+            return [Observation(count, dict(attributes)) for attributes, count in totals.items()]
+
+        make = (
+            self._meter.create_observable_counter
+            if kind == "counter"
+            else self._meter.create_observable_gauge
+        )
+        make(name, [read], unit, description)
+
+    # -- key services ----------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def call(self, name: str, verb: str, context: KeyContext) -> Iterator[None]:
+        """Measure one call. Of what it raises only the kind is told: a text may quote anything."""
+        attributes = {"postseal.key": name, "postseal.operation": verb}
+        begun = time.perf_counter()
+        spans = attributes | _place(context.destination) | {"postseal.policy": context.policy}
+        with self._span(f"{verb} {name}", spans, SpanKind.CLIENT):
+            try:
+                yield
+            except Exception as error:
+                attributes["error.type"] = _kind(error)
+                raise
+            finally:
+                self._durations.record(time.perf_counter() - begun, attributes)
+
+    @contextmanager
+    def _span(
+        self, name: str, attributes: Mapping[str, str], kind: SpanKind = SpanKind.INTERNAL
+    ) -> Iterator[Span]:
+        with self._tracer.start_as_current_span(
+            name, kind=kind, attributes=attributes, record_exception=False, set_status_on_exception=False
+        ) as span:
+            try:
+                yield span
+            except Exception as error:
+                span.set_attribute("error.type", _kind(error))
+                span.set_status(StatusCode.ERROR)
+                raise
+
+    # -- messages --------------------------------------------------------------------------------------------------
+
+    def _spanned(self, verb: Callable[..., Any], name: str) -> Callable[..., Any]:
+        def spanned(body: bytes, *, destination: str, **options: Any) -> Any:
+            with self._span(f"{name} {destination}", _about(name, destination)) as span:
+                return _noted(span, verb(body, destination=destination, **options))
+
+        return spanned
+
+    def _spanned_async(self, verb: Callable[..., Awaitable[Any]], name: str) -> Callable[..., Awaitable[Any]]:
+        async def spanned(body: bytes, *, destination: str, **options: Any) -> Any:
+            with self._span(f"{name} {destination}", _about(name, destination)) as span:
+                return _noted(span, await verb(body, destination=destination, **options))
+
+        return spanned
+
+
+class _Watched:
+    """A key provider whose calls are measured. Whatever else it has is the inner one's."""
+
+    def __init__(self, telemetry: Telemetry, name: str, inner: KeyProvider) -> None:
+        self._telemetry = telemetry
+        self._name = name
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def generate(self, context: KeyContext) -> NewDataKey:
+        """Have a new data key made."""
+        with self._telemetry.call(self._name, "generate", context):
+            return self._inner.generate(context)
+
+    def wrap(self, data_key: bytes, context: KeyContext) -> tuple[Recipient, ...]:
+        """Wrap a data key that another provider made."""
+        with self._telemetry.call(self._name, "wrap", context):
+            return self._inner.wrap(data_key, context)
+
+    def unwrap(self, recipients: Sequence[Recipient], context: KeyContext) -> bytes:
+        """Unwrap a data key."""
+        with self._telemetry.call(self._name, "unwrap", context):
+            return self._inner.unwrap(recipients, context)
+
+
+def _place(destination: str) -> dict[str, str]:
+    scheme, _, name = destination.partition(":")
+    return (
+        {"messaging.system": _SYSTEMS.get(scheme, scheme), "messaging.destination.name": name} if name else {}
+    )
+
+
+def _placed(counts: Mapping[str, int]) -> dict[tuple[tuple[str, str], ...], int]:
+    return {tuple(_place(destination).items()): count for destination, count in counts.items()}
+
+
+def _events(sealer: Sealer) -> dict[tuple[tuple[str, str], ...], int]:
+    return {
+        (("postseal.verdict", verdict.value), *_place(destination).items()): count
+        for (verdict, destination), count in sealer.auditor.counts_by_destination.items()
+    }
+
+
+def _data_keys(sealer: Sealer) -> dict[tuple[tuple[str, str], ...], int]:
+    return {(("postseal.cache", cache),): count for cache, count in sealer.data_keys_at_hand.items()}
+
+
+def _about(name: str, destination: str) -> dict[str, str]:
+    return _place(destination) | {"messaging.operation.name": name}
+
+
+def _noted(span: Span, result: Any) -> Any:
+    message_id = getattr(result, "message_id", None)
+    if message_id is not None:
+        span.set_attribute("messaging.message.id", message_id)
+        span.set_attribute("postseal.verdict", str(getattr(result, "verdict", "ok")))
+    return result
+
+
+def _kind(error: Exception) -> str:
+    if isinstance(error, Refused):
+        return error.verdict.value
+    words = {KeyUnavailable: "unavailable", KeyRefused: "refused", KeyBroken: "broken", NotMine: "not-mine"}
+    return next((word for kind, word in words.items() if isinstance(error, kind)), type(error).__name__)
