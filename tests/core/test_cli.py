@@ -71,10 +71,7 @@ def test_the_core_loads_nothing_of_the_command():
     ("args", "sentence"),
     [
         (["inspekt"], "postseal: there is no command 'inspekt'; did you mean 'inspect'?"),
-        (
-            ["fly"],
-            f"postseal: there is no command 'fly'; there are: {COMMANDS}",
-        ),
+        (["fly"], f"postseal: there is no command 'fly'; there are: {COMMANDS}"),
         ([], f"postseal: no command was given; there are: {COMMANDS}"),
         (["--versoin"], "postseal: there is no option '--versoin'; did you mean '--version'?"),
         (["demo", "--jsn"], "postseal demo: there is no option '--jsn'; did you mean '--json'?"),

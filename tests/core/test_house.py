@@ -255,7 +255,7 @@ def test_the_core_imports_what_it_needs_from_its_own_dependencies_alone():
         for module, room in found
         if module not in sys.stdlib_module_names | {"postseal", "cryptography"}
     }
-    sdks = {"azure", "botocore", "hvac", "mypy_boto3_kms", "requests"}
+    sdks = {"azure", "boto3", "botocore", "hvac", "mypy_boto3_kms", "requests"}
     assert {(module, room) for module, room in foreign if room != "providers"} == {
         ("redis", "replay"),
         ("shamir_mnemonic", "recovery"),

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.exceptions import InvalidSignature, InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256, Hash
 from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from postseal.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
@@ -35,6 +37,8 @@ __all__ = [
     "equal",
     "fingerprint",
     "hmac_context",
+    "private_key_of",
+    "public_key_of",
     "random_bytes",
     "rsa_oaep_sha256",
     "sha256",
@@ -119,6 +123,45 @@ def fingerprint(public_key: PublicKeyTypes) -> bytes:
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat  # noqa: PLC0415 - keys are made rarely
 
     return sha256(public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+
+
+def private_key_of(pem: bytes, passphrase: bytes | None = None) -> Any:
+    """Read a private key in PEM.
+
+    Raises:
+        ConfigError: It is none, or its *passphrase* is missing or wrong. The text quotes neither.
+    """
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415 - keys are made rarely
+
+    try:
+        return load_pem_private_key(pem, passphrase)
+    except TypeError:
+        needs = (
+            "is encrypted: it needs a passphrase"
+            if passphrase is None
+            else "is not encrypted: it takes no passphrase"
+        )
+        raise ConfigError(f"the private key {needs}") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise ConfigError("this is no private key in PEM, or the passphrase is wrong") from None
+
+
+def public_key_of(pem: bytes) -> Any:
+    """Read a public key in PEM, or that of a certificate.
+
+    Raises:
+        ConfigError: It is neither.
+    """
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key  # noqa: PLC0415 - keys are made rarely
+
+    try:
+        if b"BEGIN CERTIFICATE" in pem:
+            from cryptography.x509 import load_pem_x509_certificate  # noqa: PLC0415 - likewise
+
+            return load_pem_x509_certificate(pem).public_key()
+        return load_pem_public_key(pem)
+    except (ValueError, UnsupportedAlgorithm):
+        raise ConfigError("this is no public key in PEM, and no certificate") from None
 
 
 def ecdsa_sha256() -> ECDSA:

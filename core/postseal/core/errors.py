@@ -2,6 +2,7 @@
 
     PostsealError                     never raised itself
     |- ConfigError (ValueError)       the caller's code or policy is wrong: mend it
+    |  |- PolicyFileError             the policy file is wrong: carries all mistakes with their lines
     |- MissingExtraError (ImportError) install the extra that it names
     |- Refused                        this message will never be handed on: settle and audit
     |- TooLarge (ValueError)          too large for its broker once sealed: send less
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from typing import Any
@@ -30,7 +31,9 @@ __all__ = [
     "KeyUnavailable",
     "LedgerUnavailable",
     "MissingExtraError",
+    "Mistake",
     "NotMine",
+    "PolicyFileError",
     "PostsealError",
     "Refused",
     "TooLarge",
@@ -67,6 +70,40 @@ class PostsealError(Exception):
 
 class ConfigError(PostsealError, ValueError):
     """The caller's code or policy is wrong. Trying again does not help."""
+
+
+class Mistake(NamedTuple):
+    """Something wrong in a policy file.
+
+    Attributes:
+        file: As the caller named it.
+        line: From 1.
+        column: From 1, in characters.
+        text: What is wrong, and what would be right. Never holds a secret.
+    """
+
+    file: str
+    line: int
+    column: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}: {self.text}"
+
+
+class PolicyFileError(ConfigError):
+    """A policy file that cannot be used. `str()` has one line for each mistake.
+
+    Attributes:
+        mistakes: All of them, by line.
+    """
+
+    def __init__(self, mistakes: Iterable[Mistake]) -> None:
+        self.mistakes = tuple(mistakes)
+        super().__init__(self.mistakes)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.mistakes))
 
 
 class MissingExtraError(PostsealError, ImportError):

@@ -16,7 +16,16 @@ from postseal.core.errors import ConfigError, Verdict, nearest
 from postseal.core.values import Value
 from postseal.core.wire import MAX_BOUND, MAX_POLICY, Protection
 
-__all__ = ["Mode", "OnDuplicate", "OnRefused", "Policies", "Policy", "ProtectionName"]
+__all__ = [
+    "Mode",
+    "OnDuplicate",
+    "OnRefused",
+    "Policies",
+    "Policy",
+    "ProtectionName",
+    "specificity",
+    "wildcard",
+]
 
 ProtectionName: TypeAlias = Literal["confidentiality", "privacy", "integrity"]
 Mode: TypeAlias = Literal["off", "observe", "tolerate", "enforce"]
@@ -43,6 +52,7 @@ class Policy(Value):
         keys: Names of the key providers that wrap the data key; each can open. Needed where the body is hidden.
         sign: Name of the key ring. Needed where something is signed.
         senders: Who may send. Mandatory wherever something is signed.
+        sensitive: Whether bodies must be hidden: *integrity* is refused then.
         bind_headers: Names of application headers that are authenticated with the body.
         encrypt_headers: Names of application headers that travel inside the envelope, encrypted with the body; the broker gets none of
             them. Only where the body is hidden.
@@ -82,6 +92,7 @@ class Policy(Value):
         "protection",
         "quarantine",
         "senders",
+        "sensitive",
         "sign",
         "tolerate_until",
         "version",
@@ -94,6 +105,7 @@ class Policy(Value):
     keys: tuple[str, ...]
     sign: str | None
     senders: tuple[str, ...]
+    sensitive: bool
     bind_headers: tuple[str, ...]
     encrypt_headers: tuple[str, ...]
     bind_ordering_key: bool
@@ -118,6 +130,7 @@ class Policy(Value):
         keys: Iterable[str] = (),
         sign: str | None = None,
         senders: Iterable[str] = (),
+        sensitive: bool = False,
         bind_headers: Iterable[str] = (),
         encrypt_headers: Iterable[str] = (),
         bind_ordering_key: bool = False,
@@ -140,6 +153,7 @@ class Policy(Value):
             keys=keys,
             sign=sign,
             senders=senders,
+            sensitive=sensitive,
             bind_headers=bind_headers,
             encrypt_headers=encrypt_headers,
             bind_ordering_key=bind_ordering_key,
@@ -216,6 +230,8 @@ class Policy(Value):
             raise self._error(
                 "protection = 'integrity' hides nothing, so it takes no keys; did you mean 'privacy'?"
             )
+        if not hides and self.sensitive:
+            raise self._error("protection = 'integrity' hides nothing, and sensitive wants bodies hidden")
         if signs and self.sign is None:
             raise self._error(f"protection = {self.protection!r} needs sign, the name of a key ring")
         if not signs and self.sign is not None:
@@ -303,6 +319,11 @@ class Policies:
             names.add(policy.name)
             self._add(policy, policy.destinations, home=True)
             self._add(policy, policy.accept_from, home=False)
+        self._starts: dict[str, list[str]] = {}
+        for pattern in self._patterns:
+            if wildcard(pattern):
+                self._starts.setdefault(_start(pattern), []).append(pattern)
+        self._lengths = sorted({len(start) for start in self._starts})
 
     def _add(self, policy: Policy, patterns: Iterable[str], *, home: bool) -> None:
         for pattern in patterns:
@@ -342,10 +363,41 @@ class Policies:
         exact = self._patterns.get(destination)
         if exact is not None:
             return exact
-        matching = [p for p in self._patterns if _matches(p, destination)]
-        # More characters that stand for themselves make a pattern more specific.
-        best = max(matching, key=lambda p: len(p) - p.count("*") - p.count("#"), default=None)
-        return None if best is None else self._patterns[best]
+        matching = [pattern for pattern in self._candidates(destination) if _matches(pattern, destination)]
+        if not matching:
+            return None
+        most = max(map(specificity, matching))
+        best = [pattern for pattern in matching if specificity(pattern) == most]
+        # Where two are as specific, the first wins, as they were given.
+        first = best[0] if len(best) == 1 else next(pattern for pattern in self._patterns if pattern in best)
+        return self._patterns[first]
+
+    def _candidates(self, destination: str) -> Iterator[str]:
+        """Yield the patterns that begin as *destination* does: of a thousand policies' only a few."""
+        for length in self._lengths:
+            if length > len(destination):
+                return
+            yield from self._starts.get(destination[:length], ())
+
+
+def wildcard(pattern: str) -> bool:
+    """Tell whether *pattern* means more than one destination."""
+    scheme, _, name = pattern.partition(":")
+    if scheme != "rabbitmq" or "/" not in name:
+        return "*" in name
+    exchange, _, key = name.partition("/")
+    return "*" in exchange or not {"*", "#"}.isdisjoint(key.split("."))
+
+
+def specificity(pattern: str) -> int:
+    """Return how many characters of *pattern* stand for themselves: the more, the more specific."""
+    return len(pattern) - pattern.count("*") - pattern.count("#")
+
+
+def _start(pattern: str) -> str:
+    """Return with what every destination begins that *pattern* means."""
+    start = min(pattern.partition("*")[0], pattern.partition("#")[0], key=len)
+    return start.removesuffix(".")  # `orders.#` means `orders`, too
 
 
 def _matches(pattern: str, destination: str) -> bool:

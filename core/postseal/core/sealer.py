@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, Protocol, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeAlias, TypeVar
 
 from postseal.core.audit import AlarmEvent, AlarmLimits, AuditEvent, Auditor, AuditSink, FloodLimit
 from postseal.core.context import Headers, check_destination, check_name
@@ -167,6 +168,39 @@ class Sealer:
         self._check_identities()
         if telemetry is not None:
             telemetry.watch(self)
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        sender: str | None = None,
+        keys: Mapping[str, KeyProvider] | None = None,
+        signers: Mapping[str, KeyRing] | None = None,
+        verify_only: bool = False,
+        **options: Any,
+    ) -> Self:
+        """Make a sealer of the policy file at *path*.
+
+        Args:
+            path: Of a TOML file; docs/policy.md says what stands in it.
+            sender: Who we are, in the place of what the file says.
+            keys: Key providers by name, in the place of the file's: on clients of your own.
+            signers: Key rings by name, likewise.
+            verify_only: As for the class; no key provider is made then.
+            **options: As for the class: ``on_audit`` and so on.
+
+        Raises:
+            PolicyFileError: The file is wrong. It carries all mistakes, each with its line.
+            ConfigError: There is no such file.
+            MissingExtraError: A key service of the file needs a library that is not installed.
+        """
+        from postseal.core.config import PolicyFile  # noqa: PLC0415 - loaded by who has a file
+
+        keys, signers = keys or {}, signers or {}
+        file = PolicyFile.read(path, keys=keys, signers=signers)
+        settings = file.resolve(sender=sender, keys=keys, signers=signers, verify_only=verify_only)
+        return cls(**settings.arguments, verify_only=verify_only, **options)
 
     def _resolve_keys(self, policy: Policy, keys: Mapping[str, KeyProvider]) -> None:
         what = f"policy {policy.name!r}: keys"

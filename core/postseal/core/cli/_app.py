@@ -8,10 +8,10 @@ from importlib.metadata import version
 from typing import Annotated, Any, Final, cast
 
 import typer
-from typer.core import TyperGroup
 from typer.main import get_command
 
-from postseal.core.cli import archive, audit, demo, group, inspect, recover, rewrap
+from postseal.core.cli import archive, audit, demo, group, inspect, policy, recover, rewrap
+from postseal.core.cli._commands import Commands
 from postseal.core.cli._console import printable
 from postseal.core.errors import PostsealError, nearest
 
@@ -22,19 +22,9 @@ _ClickError = cast("type[Exception]", typer.BadParameter.__mro__[2])
 USAGE: Final = 2
 
 
-class _Commands(TyperGroup):
-    """Commands that answer a misspelt name with the nearest right one."""
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the command that *args* begin with."""
-        if args and not args[0].startswith("-") and args[0] not in self.commands:
-            ctx.fail(f"there is no command {args[0]!r}{nearest(args[0], self.commands)}")
-        return super().resolve_command(ctx, args)
-
-
 app = typer.Typer(
     name="postseal",
-    cls=_Commands,
+    cls=Commands,
     help="Seals messages in the producer and opens them in the consumer; the broker holds only ciphertext.",
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,  # its traceback shows local variables, and those hold keys and bodies
@@ -43,9 +33,10 @@ app.command("demo")(demo.command)
 app.command("inspect")(inspect.command)
 app.command("recover")(recover.command)
 app.command("rewrap")(rewrap.command)
-app.add_typer(archive.app, name="archive", cls=_Commands)
-app.add_typer(audit.app, name="audit", cls=_Commands)
-app.add_typer(group.app, name="group", cls=_Commands)
+app.add_typer(archive.app, name="archive", cls=Commands)
+app.add_typer(audit.app, name="audit", cls=Commands)
+app.add_typer(group.app, name="group", cls=Commands)
+app.add_typer(policy.app, name="policy")
 
 
 def _show_version(asked: bool) -> None:

@@ -1,0 +1,423 @@
+"""The section ``[keys.NAME]``: which key service wraps data keys, and how it is reached.
+
+Each provider is one entry of `PROVIDERS`: the table that reads and documents its section, and the function that makes it. Its library is
+loaded when it is made, so that only who uses a key service needs what it needs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from postseal.core.config._kinds import (
+    Count,
+    Duration,
+    FileName,
+    Flag,
+    Listed,
+    Named,
+    Option,
+    Schema,
+    Table,
+    Text,
+    Word,
+    a_kind_of,
+    name_of,
+    shown,
+)
+from postseal.core.config._report import At
+from postseal.core.config._secrets import Secret
+from postseal.core.errors import ConfigError, nearest
+from postseal.core.forking import begin_again_in_child
+from postseal.core.keys import KeyContext, KeyProvider, NewDataKey, Recipient
+from postseal.core.providers import clients
+
+__all__ = ["GIVEN", "PROVIDERS", "KeysKind", "Made", "Material", "Provider"]
+
+GIVEN: Final = "given"
+"""The provider that the program hands in."""
+_KMS_ARN: Final = re.compile(r"arn:[^:\s]+:kms:(?P<region>[^:\s]+):[^:\s]+:(?:key|alias)/[\w/-]+")
+_KMS_NAME: Final = re.compile(r"arn:[^:\s]+:kms:[^:\s]+:[^:\s]+:(?:key|alias)/[\w/-]+|alias/[\w/-]+|[\w-]+")
+_VAULT_KEY: Final = re.compile(r"https://[A-Za-z0-9.-]+(?::\d+)?/keys/[A-Za-z0-9-]{1,127}/?")
+
+
+class Material(NamedTuple):
+    """What a section refers to, fetched.
+
+    Attributes:
+        options: The section's own, with the bytes in the place of references to secrets, and paths in the place of names of files.
+        parts: Key providers that it names.
+    """
+
+    options: Mapping[str, Any]
+    parts: Sequence[KeyProvider] = ()
+
+
+class Provider(NamedTuple):
+    """One kind of key provider.
+
+    Attributes:
+        table: Its options.
+        make: Makes it. Raises `ConfigError` or `MissingExtraError`.
+        binary: Those of its secrets that are bytes in an encoding; all others are text.
+    """
+
+    table: Table
+    make: Callable[[Material], KeyProvider]
+    binary: frozenset[str] = frozenset()
+
+
+# -- the providers -----------------------------------------------------------------------------------------------------
+
+
+def _kms_key(name: str) -> str:
+    if _KMS_NAME.fullmatch(name) is None:
+        raise ConfigError(f"{shown(name)} is neither an ARN, an alias nor an id of a KMS key")
+    return name
+
+
+def _kms_arn(name: str) -> str:
+    match = _KMS_ARN.fullmatch(name)
+    if match is None or ":key/" not in name:
+        raise ConfigError(f"{shown(name)} is not the ARN of a KMS key: arn:aws:kms:REGION:ACCOUNT:key/ID")
+    return name
+
+
+def _url(url: str) -> str:
+    if re.match(r"https?://[^/\s]+", url) is None:
+        raise ConfigError(f"{shown(url)} is no address: https://HOST[:PORT]")
+    if re.match(r"https?://[^/]*@", url) is not None:
+        raise ConfigError("there is a password in it, and a secret never stands in the policy file")
+    return url
+
+
+def _https(url: str) -> str:
+    if not _url(url).startswith("https://"):
+        raise ConfigError(f"{shown(url)} must begin with https://")
+    return url
+
+
+def _azure_key(key: str) -> str:
+    if _VAULT_KEY.fullmatch(key) is None:
+        raise ConfigError(
+            f"{shown(key)} is not https://VAULT/keys/NAME"
+            + (
+                ": leave the version away, the newest wraps"
+                if re.fullmatch(r"https://[^/]+/keys/[^/]+/\w+/?", key)
+                else ""
+            )
+        )
+    return _https(key)
+
+
+def _aws_kms(material: Material) -> KeyProvider:
+    from postseal.core.providers.aws_kms import AwsKms  # noqa: PLC0415 - loaded by who uses it
+
+    options = material.options
+    arn = _KMS_ARN.fullmatch(options["key_id"])
+    region = options.get("region") or (arn["region"] if arn else None)
+    more = _chosen(options, "profile", "endpoint_url", "connect_timeout", "read_timeout", "max_attempts")
+
+    def make() -> KeyProvider:
+        client = clients.kms_client(region=region, **more)
+        return AwsKms(client, options["key_id"], also_open=options.get("also_open", ()))
+
+    return Made(make)
+
+
+def _chosen(options: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """Return those of *options* that are there."""
+    return {name: options[name] for name in names if name in options}
+
+
+def _azure_key_vault(material: Material) -> KeyProvider:
+    from postseal.core.providers.azure_key_vault import AzureKeyVault  # noqa: PLC0415 - loaded by who uses it
+
+    options = material.options
+    vault, _, key = options["key"].rstrip("/").rpartition("/keys/")
+    more = _chosen(
+        options, "also_open", "refresh", "api_version", "verify_challenge_resource", "read_timeout"
+    )
+    if "connect_timeout" in options:
+        more["connection_timeout"] = options["connect_timeout"]
+    if "max_attempts" in options:
+        more["retry_total"] = options["max_attempts"] - 1
+    if "connection_verify" in options:
+        more["connection_verify"] = str(options["connection_verify"])
+
+    def make() -> KeyProvider:
+        credential = clients.azure_credential(options.get("credential", "default"), options.get("client_id"))
+        return AzureKeyVault.connect(vault, key, credential, **more)
+
+    return Made(make)
+
+
+def _vault(material: Material) -> KeyProvider:
+    from postseal.core.providers.vault import VaultTransit  # noqa: PLC0415 - loaded by who uses it
+
+    options = material.options
+    more = _chosen(options, "mount_point", "derived", "cluster", "also_open")
+    reached = _chosen(options, "namespace", "timeout")
+    if "connection_verify" in options:
+        reached["authority"] = str(options["connection_verify"])
+
+    def make() -> KeyProvider:
+        client = clients.vault_client(options["url"], options["token"].decode(), **reached)
+        return VaultTransit(client, options["key"], **more)
+
+    return Made(make)
+
+
+def _local(material: Material) -> KeyProvider:
+    from postseal.core.providers.local import UnsafeLocalKeys  # noqa: PLC0415 - loaded by who uses it
+
+    return UnsafeLocalKeys.from_file(material.options["file"])
+
+
+def _combined(material: Material) -> KeyProvider:
+    from postseal.core.providers.combined import CombinedKeys  # noqa: PLC0415 - loaded by who uses it
+
+    return CombinedKeys(material.parts)
+
+
+def _given(material: Material) -> KeyProvider:
+    raise ConfigError(
+        f"provider = {material.options['provider']!r}: the program hands in no key provider of that name"
+    )
+
+
+_TIMEOUTS: Final = (
+    Option(
+        "connect_timeout",
+        Duration(most=60),
+        "How long a connection may take to be made. Messages wait for it.",
+        default="2s",
+    ),
+    Option("read_timeout", Duration(most=60), "How long an answer may take.", default="5s"),
+    Option("max_attempts", Count(1, 10), "How often a call is made, at most.", default=3),
+)
+
+
+def _table(name: str, *options: Option) -> Table:
+    word = Option("provider", Word(name), "Which key service.", required="which key service is it?")
+    return Table(word, *options, what=f"a key of provider {name!r}", elsewhere=_ELSEWHERE)
+
+
+_ELSEWHERE: Final = {
+    "max_age": "data_key or opening of a [[policy]]",
+    "max_messages": "data_key of a [[policy]]",
+    "max_stale": "data_key or opening of a [[policy]]",
+    "destinations": "a [[policy]]",
+    "protection": "a [[policy]]",
+    "secret": "the keys of a [signers.NAME]",
+}
+
+PROVIDERS: Final[dict[str, Provider]] = {
+    "aws-kms": Provider(
+        _table(
+            "aws-kms",
+            Option(
+                "key_id",
+                Text("the ARN of a KMS key", check=_kms_key),
+                "The symmetric key that wraps, best by its ARN; an alias is asked for once.",
+                required='which key wraps? key_id = "arn:aws:kms:REGION:ACCOUNT:key/ID"',
+            ),
+            Option(
+                "also_open",
+                Listed(Text("an ARN", check=_kms_arn)),
+                "ARNs of keys that may unwrap and do not wrap: rotated-out ones.",
+            ),
+            Option("region", Text("a region"), "Where no ARN says it, and the environment does not."),
+            Option("profile", Text("a profile"), "Profile of the AWS configuration."),
+            Option(
+                "endpoint_url",
+                Text("an address", check=_url),
+                "Another address than that of AWS: a VPC endpoint, an emulator.",
+            ),
+            *_TIMEOUTS,
+        ),
+        _aws_kms,
+    ),
+    "azure-key-vault": Provider(
+        _table(
+            "azure-key-vault",
+            Option(
+                "key",
+                Text("https://VAULT/keys/NAME", check=_azure_key),
+                "The key that wraps: https://VAULT/keys/NAME, without a version.",
+                required='which key wraps? key = "https://VAULT.vault.azure.net/keys/NAME"',
+            ),
+            Option(
+                "also_open",
+                Listed(Text("a name")),
+                "Further keys of the same vault that may unwrap and do not wrap.",
+            ),
+            Option(
+                "credential",
+                Word("default", "managed-identity", "workload-identity", "environment", "cli"),
+                "How the process proves who it is.",
+                default="default",
+            ),
+            Option("client_id", Text("a client id"), "Of a user-assigned managed identity."),
+            Option(
+                "refresh",
+                Duration(),
+                "How long a fetched public key wraps: a new version is used within this.",
+                default="5m",
+            ),
+            Option("api_version", Text("a version"), "Of the service's interface."),
+            Option(
+                "verify_challenge_resource",
+                Flag(),
+                "false for an emulator whose name is not that of a vault.",
+                default=True,
+            ),
+            Option(
+                "connection_verify",
+                FileName(),
+                "PEM file of certificate authorities, where they are not the system's.",
+            ),
+            *_TIMEOUTS,
+        ),
+        _azure_key_vault,
+    ),
+    "vault": Provider(
+        _table(
+            "vault",
+            Option(
+                "url",
+                Text("an address", check=_url),
+                "Address of Vault or OpenBao.",
+                required='where is it? url = "https://HOST:8200"',
+            ),
+            Option(
+                "key",
+                Text("a name"),
+                "Key of the transit engine that wraps.",
+                required="which key of the transit engine wraps?",
+            ),
+            Option(
+                "token",
+                Secret(binary=False),
+                "Token of this process. Vault Agent keeps one in a file.",
+                required='token = { file = "..." }',
+            ),
+            Option("mount_point", Text("a path"), "Where the transit engine is mounted.", default="transit"),
+            Option("namespace", Text("a namespace"), "Of Vault Enterprise and OpenBao."),
+            Option("derived", Flag(), "Whether the key was made with derived=true.", default=False),
+            Option(
+                "also_open", Listed(Text("a name")), "Further keys there that may unwrap and do not wrap."
+            ),
+            Option(
+                "cluster",
+                Named("a name"),
+                "A name of your own for this cluster; where two clusters wrap one message.",
+            ),
+            Option(
+                "connection_verify",
+                FileName(),
+                "PEM file of certificate authorities, where they are not the system's.",
+            ),
+            Option("timeout", Duration(most=60), "How long an answer may take.", default="5s"),
+        ),
+        _vault,
+    ),
+    "local": Provider(
+        _table(
+            "local",
+            Option(
+                "file",
+                FileName("the path of a key file"),
+                "Key file made by `UnsafeLocalKeys.create_file`. **Unsafe**: for development and tests.",
+                required='file = "keys.toml"',
+            ),
+        ),
+        _local,
+    ),
+    "combined": Provider(
+        _table(
+            "combined",
+            Option(
+                "keys",
+                Listed(Text("a name"), empty="it must name at least one of [keys]"),
+                "Names of other [keys]; all wrap, any opens. The nearest first.",
+                required='which? keys = ["main", "archive"]',
+            ),
+        ),
+        _combined,
+    ),
+    GIVEN: Provider(_table(GIVEN), _given),
+}
+"""By the word of ``provider``."""
+
+
+class KeysKind:
+    """A section of ``[keys]``: its provider decides which options it has."""
+
+    words = "a key provider"
+
+    def read(self, value: object, at: At) -> dict[str, Any] | None:
+        """Return its options."""
+        if not isinstance(value, dict):
+            at.wrong(f"keys.{name_of(at)} must be a table, not {a_kind_of(value)}: [keys.{name_of(at)}]")
+            return None
+        word = value.get("provider")
+        if word is None:
+            at.wrong(
+                f"keys.{name_of(at)} has no provider: which key service is it? There are: {', '.join(PROVIDERS)}",
+                key=True,
+            )
+            return None
+        if not isinstance(word, str) or word not in PROVIDERS:
+            (at / "provider").wrong(f"provider is {shown(word)}{nearest(str(word), PROVIDERS)}")
+            return None
+        return PROVIDERS[word].table.read(value, at)
+
+    def schema(self) -> Schema:
+        """Return one form for each provider."""
+        return {
+            "type": "object",
+            "required": ["provider"],
+            "oneOf": [each.table.schema() for each in PROVIDERS.values()],
+        }
+
+
+class Made:
+    """A key provider on a client of our own, which a forked child makes anew: connections are not for sharing.
+
+    Args:
+        make: Makes it.
+    """
+
+    def __init__(self, make: Callable[[], KeyProvider]) -> None:
+        self._make = make
+        self._inner: KeyProvider | None = make()
+        begin_again_in_child(self)
+
+    def begin_again(self) -> None:
+        """Forget the parent's client."""
+        self._inner = None
+
+    @property
+    def inner(self) -> KeyProvider:
+        """The provider of this process. Two threads that ask first at once may make two; either will do."""
+        inner = self._inner
+        if inner is None:
+            inner = self._inner = self._make()
+        return inner
+
+    def __repr__(self) -> str:
+        return repr(self.inner)
+
+    def generate(self, context: KeyContext) -> NewDataKey:
+        """Pass on."""
+        return self.inner.generate(context)
+
+    def wrap(self, data_key: bytes, context: KeyContext) -> tuple[Recipient, ...]:
+        """Pass on."""
+        return self.inner.wrap(data_key, context)
+
+    def unwrap(self, recipients: Sequence[Recipient], context: KeyContext) -> bytes:
+        """Pass on."""
+        return self.inner.unwrap(recipients, context)

@@ -1,0 +1,235 @@
+"""From a policy file without mistakes to what a `Sealer` is made of: secrets fetched, key providers and key rings made.
+
+What has not changed since the last time is taken over as it is, so that a file that is read again costs no call to a key service.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from postseal.core.config._keys import GIVEN, PROVIDERS, Material
+from postseal.core.config._kinds import FileRef
+from postseal.core.config._report import At
+from postseal.core.config._secrets import SecretRef, Secrets
+from postseal.core.config._signers import ALGORITHMS
+from postseal.core.errors import ConfigError
+from postseal.core.keys import KeyProvider
+from postseal.core.policy import Policy
+from postseal.core.signing import KeyRing, deduplication_key
+
+__all__ = ["Maker", "Settings"]
+
+_T = TypeVar("_T")
+
+
+class Settings(NamedTuple):
+    """What a sealer is made of, and what it was made from.
+
+    Attributes:
+        arguments: Of `Sealer`, by name.
+        files: Those that were read besides the policy file: secrets, certificates.
+        made: Key providers and rings, by the digest of all that they were made from.
+    """
+
+    arguments: Mapping[str, Any]
+    files: frozenset[Path]
+    made: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        return f"<Settings of {self.arguments['sender']!r}>"
+
+
+class Maker:
+    """Makes what the options of one file say.
+
+    Args:
+        at: The top of the file; told of all that goes wrong.
+        secrets: Gets secrets.
+        keys: Key providers that the program hands in, by name. They go before those of the file.
+        signers: Key rings likewise.
+        before: What was made the last time.
+    """
+
+    def __init__(
+        self,
+        at: At,
+        secrets: Secrets,
+        keys: Mapping[str, KeyProvider],
+        signers: Mapping[str, KeyRing],
+        before: Mapping[str, Any],
+    ) -> None:
+        self._at = at
+        self._secrets = secrets
+        self._given_keys = keys
+        self._given_signers = signers
+        self._before = before
+        self._made: dict[str, Any] = {}
+        self._digests: dict[str, str | None] = {}
+        self._providers: dict[str, KeyProvider | None] = {}
+
+    def make(
+        self, options: Mapping[str, Any], policies: tuple[Policy, ...], sender: str | None, *, opens: bool
+    ) -> Settings:
+        """Make everything that policies use.
+
+        Args:
+            options: Of the file.
+            policies: Of the file.
+            sender: What the program says; None for what the file does.
+            opens: Whether it is to have key providers.
+        """
+        keys: dict[str, KeyProvider] = dict(self._given_keys)
+        signers: dict[str, KeyRing] = dict(self._given_signers)
+        for name in dict.fromkeys(name for policy in policies for name in policy.keys if opens):
+            if (provider := self._provider(name, options)) is not None:
+                keys[name] = provider
+        for name in dict.fromkeys(policy.sign for policy in policies if policy.sign is not None):
+            if name not in signers and (ring := self._ring(name, options["signers"][name])) is not None:
+                signers[name] = ring
+        arguments: dict[str, Any] = {
+            "sender": sender if sender is not None else self._sender(options.get("sender")),
+            "policies": policies,
+            "keys": keys,
+            "signers": signers,
+        }
+        if (ref := options.get("deduplication_secret")) is not None:
+            arguments["deduplication_secret"] = self._deduplication(ref)
+        return Settings(arguments, frozenset(self._secrets.files), self._made)
+
+    def _sender(self, said: str | SecretRef | None) -> str | None:
+        if said is None:
+            self._at.wrong("the file has no sender, and the program names none: who are we?", key=True)
+            return None
+        if isinstance(said, str):
+            return said
+        return self._tried(self._at / "sender", lambda: self._secrets.content(said).decode())
+
+    def _deduplication(self, ref: SecretRef) -> bytes | None:
+        def get() -> bytes:
+            secret = self._secrets.binary(ref)
+            deduplication_key(secret, "")  # complains, if it must
+            return secret
+
+        return self._tried(self._at / "deduplication_secret", get)
+
+    # -- keys ----------------------------------------------------------------------------------------------------------
+
+    def _provider(self, name: str, options: Mapping[str, Any]) -> KeyProvider | None:
+        if name in self._given_keys:
+            return self._given_keys[name]
+        if name not in self._providers:
+            self._providers[name] = self._make_provider(name, options)
+        return self._providers[name]
+
+    def _make_provider(self, name: str, options: Mapping[str, Any]) -> KeyProvider | None:
+        section, at = options["keys"][name], self._at / "keys" / name
+        kind = PROVIDERS[section["provider"]]
+        names = section.get("keys", ()) if section["provider"] == "combined" else ()
+        parts = [self._provider(part, options) for part in names]
+        found = self._material(section, at, kind.binary)
+        if found is None or None in parts:
+            return None
+        digest = self._digest(found, ["key", *(self._digests.get(part) or f"given {part}" for part in names)])
+        self._digests[name] = digest
+        whole = [part for part in parts if part is not None]
+        if section["provider"] == GIVEN:
+            self._tried(at / "provider", lambda: kind.make(Material(found)))
+            return None
+        return self._same_or(digest, at, lambda: kind.make(Material(found, whole)))
+
+    # -- signers -------------------------------------------------------------------------------------------------------
+
+    def _ring(self, name: str, section: Mapping[str, Any]) -> KeyRing | None:
+        at = self._at / "signers" / name
+        algorithm = ALGORITHMS[section["algorithm"]]
+        materials = [
+            (at / "keys" / index, self._material(key, at / "keys" / index, algorithm.binary))
+            for index, key in section["keys"].placed()
+        ]
+        found = [(place, material) for place, material in materials if material is not None]
+        if len(found) != len(materials):
+            return None
+        digest = self._digest([material for _, material in found], ["ring", section["algorithm"]])
+        keys = [self._tried(place, lambda m=material: algorithm.make(m)) for place, material in found]  # type: ignore[misc] # mypy cannot infer the type of a lambda with a default
+        if None in keys:
+            return None
+        return self._same_or(digest, at, lambda: KeyRing(key for key in keys if key is not None))
+
+    # -- what both refer to --------------------------------------------------------------------------------------------
+
+    def _material(self, options: Mapping[str, Any], at: At, binary: frozenset[str]) -> dict[str, Any] | None:
+        """Return *options* with what references refer to in their place; None where something is missing, which was told."""
+        found: dict[str, Any] = {}
+        for option, value in options.items():
+            got = value
+            if isinstance(value, SecretRef):
+                get = self._secrets.binary if option in binary else self._secrets.content
+                got = self._tried(at / option, lambda g=get, v=value: g(v))  # type: ignore[misc] # as above
+            elif isinstance(value, FileRef):
+                got = self._tried(at / option, lambda v=value: self._file(v))  # type: ignore[misc] # as above
+            if got is not None:
+                found[option] = got
+        return found if len(found) == len(options) else None
+
+    def _file(self, ref: FileRef) -> FileContent:
+        return FileContent(self._secrets.path(ref.name), self._secrets.file(ref.name))
+
+    @staticmethod
+    def _digest(material: object, what: list[str]) -> str:
+        """Return what two sections have in common only where they say the same and refer to the same."""
+        digest = sha256()
+        for part in (*what, *_flat(material)):
+            content = part if isinstance(part, bytes) else repr(part).encode()
+            digest.update(len(content).to_bytes(8, "big") + content)
+        return digest.hexdigest()
+
+    def _same_or(self, digest: str, at: At, make: Callable[[], _T]) -> _T | None:
+        """Return what was made of the same the last time, or make it."""
+        if digest not in self._made:
+            made = self._before[digest] if digest in self._before else self._tried(at, make)
+            if made is None:
+                return None
+            self._made[digest] = made
+        found: _T = self._made[digest]
+        return found
+
+    @staticmethod
+    def _tried(at: At, get: Callable[[], _T]) -> _T | None:
+        try:
+            return get()
+        except ConfigError as error:
+            at.wrong(f"{'.'.join(map(str, at.path))}: {error}")
+        except UnicodeDecodeError:
+            at.wrong(f"{'.'.join(map(str, at.path))}: no UTF-8")
+        return None
+
+
+class FileContent(NamedTuple):
+    """A file that a section refers to, and what is in it."""
+
+    path: Path
+    content: bytes
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.path)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+def _flat(material: object) -> Iterator[object]:
+    """Yield all that *material* holds, in a fixed order."""
+    if isinstance(material, Mapping):
+        for name in sorted(material):
+            yield name
+            yield from _flat(material[name])
+    elif isinstance(material, (list, tuple)):
+        yield len(material)
+        for each in material:
+            yield from _flat(each)
+    else:
+        yield material

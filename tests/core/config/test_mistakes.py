@@ -1,0 +1,395 @@
+"""A mistake in a policy file is said with its file, its line, the word and the nearest right one; all of them at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from postseal.core import ConfigError
+from postseal.core.config import PolicyFile
+from postseal.core.errors import PolicyFileError
+from tests.core.config.kit import GOOD, NOW, line_of
+
+MISTAKES = [
+    # what was right, what the tired person wrote, words of the line that is named, words that the text must have
+    (
+        'sender = "billing-api"',
+        'sendr = "billing-api"',
+        "sendr",
+        ["no option 'sendr'", "did you mean 'sender'"],
+    ),
+    ('sender = "billing-api"', "sender = billing-api", "sender =", ["'billing-api'", "quotes"]),
+    ('sender = "billing-api"', "sender = 7", "sender =", ["sender must be text, not a whole number"]),
+    (
+        'sender = "billing-api"',
+        'senders = ["billing-api"]',
+        'senders = ["billing-api"]',
+        ["belongs in a [[policy]]"],
+    ),
+    ("[keys.main]", "[key.main]", "[key.main]", ["no option 'key'", "[keys.NAME]"]),
+    ('provider = "aws-kms"', 'provider = "aws_kms"', "aws_kms", ["'aws_kms'", "did you mean 'aws-kms'"]),
+    ('provider = "aws-kms"\n', "", "[keys.main]", ["keys.main has no provider", "aws-kms"]),
+    (
+        'key_id = "arn:aws:kms:eu-west-1:111122223333:key/1234abcd"',
+        'key_id = "my key"',
+        "key_id",
+        ["key_id", "'my key'"],
+    ),
+    ('key_id = "arn', 'key = "arn', 'key = "arn', ["no option 'key'", "did you mean 'key_id'"]),
+    ('file = "archive.toml"', 'file = ["archive.toml"]', "file =", ["file must be", "a list"]),
+    ('algorithm = "hmac-sha256"', 'algorithm = "hmac-sha-256"', "algorithm", ["did you mean 'hmac-sha256'"]),
+    ('algorithm = "hmac-sha256"\n', "", "[signers.billing]", ["no algorithm", "ed25519"]),
+    (
+        'secret = { env = "POSTSEAL_BILLING" }',
+        'secret = "aGVsbG8gd29ybGQ="',
+        '"2026-10"',
+        ["secret", "never stands in the policy file", "env"],
+    ),
+    (
+        'secret = { env = "POSTSEAL_BILLING" }',
+        'secret = { environment = "POSTSEAL_BILLING" }',
+        '"2026-10"',
+        ["'environment'", "'env'"],
+    ),
+    (
+        'secret = { env = "POSTSEAL_BILLING" }',
+        'secret = { env = "A", file = "B" }',
+        '"2026-10"',
+        ["one source"],
+    ),
+    (
+        'secret = { env = "POSTSEAL_BILLING" }',
+        'secret = { env = "A", encoding = "base46" }',
+        '"2026-10"',
+        ["'base46'", "'base64'"],
+    ),
+    (
+        'secret = { env = "POSTSEAL_BILLING" }',
+        'secret = { azure-secret = "billing" }',
+        '"2026-10"',
+        ["https://VAULT/secrets/NAME"],
+    ),
+    (
+        'secret = { env = "POSTSEAL_BILLING" }',
+        'secret = { env = "A", field = "b" }',
+        '"2026-10"',
+        ["field", "env"],
+    ),
+    (
+        'state = "active", secret = { env = "POSTSEAL_BILLING" }',
+        'state = "active"',
+        '"2026-10"',
+        ["no secret"],
+    ),
+    ('state = "active"', 'state = "activ"', '"2026-10"', ["'activ'", "'active'"]),
+    ('state = "retired"', 'state = "active"', '"2026-04"', ["retired_until needs state = 'retired'"]),
+    ('id = "2026-04"', 'id = "2026-10"', "retired_until", ["two keys have the id '2026-10'", "line 14"]),
+    ("retired_until = 2027-03-01", "retired_until = 2027-03-01T00:00:00", "retired_until", ["no time zone"]),
+    ('name = "orders"', 'nmae = "orders"', "nmae", ["no option 'nmae'", "'name'"]),
+    ('name = "logs"', 'name = "orders"', 35, ["two policies have the name 'orders'", "line 19"]),
+    ('name = "logs"', 'name = ""', 'name = ""', ["1 to 64 bytes"]),
+    (
+        'destinations = ["kafka:logs"]',
+        'destinations = ["kafka:orders"]',
+        'destinations = ["kafka:orders"]',
+        ["both speak of 'kafka:orders'", "line 20"],
+    ),
+    ('destinations = ["kafka:logs"]', "destinations = []", "destinations = []", ["empty", "protect nothing"]),
+    (
+        'destinations = ["kafka:logs"]',
+        'destinations = "kafka:logs"',
+        '"kafka:logs"',
+        ["must be a list", '["kafka:logs"]'],
+    ),
+    (
+        'destinations = ["kafka:logs"]',
+        'destinations = ["logs"]',
+        '["logs"]',
+        ["'logs'", "which broker", "'kafka:logs'"],
+    ),
+    (
+        'destinations = ["kafka:logs"]',
+        'destinations = ["kafak:logs"]',
+        "kafak",
+        ["'kafak'", "did you mean 'kafka'"],
+    ),
+    ('destinations = ["kafka:logs"]', 'destinations = ["kafka:^logs.*"]', "^logs", ["regular expression"]),
+    ('destinations = ["kafka:logs"]', 'destinations = ["kafka:log s"]', "log s", ["can be no topic"]),
+    (
+        'destinations = ["kafka:logs"]',
+        'destinations = ["rabbitmq:logs"]',
+        "rabbitmq:logs",
+        ["neither an exchange nor a queue", "'rabbitmq:/logs'"],
+    ),
+    ('destinations = ["kafka:logs"]', 'destinations = ["rabbitmq:shop/log#"]', "log#", ["whole words"]),
+    ('destinations = ["kafka:logs"]', 'destinations = ["rabbitmq:shop/log*"]', "log*", ["one whole word"]),
+    ('destinations = ["kafka:logs"]', 'destinations = ["sqs:log.s"]', "log.s", ["no queue of SQS"]),
+    ('destinations = ["kafka:logs"]', 'destinations = ["arn:aws:s3:::logs"]', "s3", ["neither an SQS queue"]),
+    (
+        'destinations = ["kafka:logs"]',
+        'destinations = ["kafka:logs", "kafka:logs"]',
+        '"kafka:logs", ',
+        ["twice"],
+    ),
+    ('destinations = ["kafka:logs"]\n', "", 34, ["no destinations"]),
+    (
+        'accept_from = ["sqs:dead-orders"]',
+        'accept_from = ["servicebus:orders/$deadletterqueue"]',
+        "$deadletterqueue",
+        ["one of its destinations already"],
+    ),
+    ('protection = "privacy"', 'protection = "privcy"', "privcy", ["'privcy'", "did you mean 'privacy'"]),
+    ('protection = "privacy"', 'protection = "Privacy"', '"Privacy"', ["'privacy'"]),
+    ('protection = "privacy"', "protection = privacy", "protection", ["'privacy'", "quotes"]),
+    ('protection = "privacy"', 'protection = "privacy', "protection", ["no TOML"]),
+    (
+        'protection = "privacy"',
+        'protection = "integrity"',
+        'keys = ["main", "archive"]',
+        ["takes no keys", "'privacy'"],
+    ),
+    ('protection = "privacy"', 'protection = "confidentiality"', "sign =", ["signs nothing", "'privacy'"]),
+    (
+        'protection = "privacy"\nkeys = ["main", "archive"]',
+        'protection = "integrity"\nsensitive = true',
+        'protection = "integrity"',
+        ["hides nothing", "sensitive"],
+    ),
+    (
+        'keys = ["main", "archive"]',
+        'keys = ["main", "archiv"]',
+        '"archiv"',
+        ["'archiv'", "did you mean 'archive'"],
+    ),
+    ('keys = ["main", "archive"]', 'keys = "main"', 'keys = "main"', ["must be a list", '["main"]']),
+    ('keys = ["main"]\n', "", 34, ["needs keys"]),
+    ('sign = "billing"', 'sign = "biling"', "biling", ["'biling'", "did you mean 'billing'"]),
+    ('sign = "billing"\n', "", 'protection = "privacy"', ["needs sign"]),
+    ('senders = ["billing-api", "shop-web"]', "senders = []", "senders = []", ["empty", "who may send"]),
+    ('senders = ["billing-api", "shop-web"]\n', "", 'protection = "privacy"', ["needs senders"]),
+    (
+        'bind_headers = ["content-type", "correlation-id"]',
+        'bind_headers = ["traceparent"]',
+        26,
+        ["traceparent", "change on the way"],
+    ),
+    ("bind_headers = [", "bind_header = [", "bind_header =", ["did you mean 'bind_headers'"]),
+    ('mode = "tolerate"', 'mode = "tolerant"', "tolerant", ["'tolerate'"]),
+    ('mode = "tolerate"', 'mode = "enforce"', "tolerate_until", ["says nothing without"]),
+    ("tolerate_until = 2027-01-31\n", "", 'mode = "tolerate"', ["needs tolerate_until"]),
+    ("tolerate_until = 2027-01-31", "tolerate_until = 2026-01-31", "tolerate_until", ["past", "2026-01-31"]),
+    (
+        "tolerate_until = 2027-01-31",
+        'tolerate_until = "2027-01-31"',
+        "tolerate_until",
+        ["date", "quotes away"],
+    ),
+    ("tolerate_until = 2027-01-31", "tolerate_until = 2027-02-31", "tolerate_until", ["2027-02-31"]),
+    (
+        "tolerate_until = 2027-01-31",
+        "tolerate_until = 31.01.2027",
+        "tolerate_until",
+        ["'31.01.2027' is no date"],
+    ),
+    ('on_refused = "dead-letter"', 'on_refused = "deadletter"', "deadletter", ["'dead-letter'"]),
+    ('on_refused = "dead-letter"', 'on_refused = "quarantine"', "on_refused", ["needs quarantine"]),
+    (
+        'on_refused = "dead-letter"',
+        'on_refused = "quarantine"\nquarantine = "kafka:orders"',
+        "quarantine =",
+        ["its own destinations"],
+    ),
+    (
+        'on_refused = "dead-letter"',
+        'on_refused = "quarantine"\nquarantine = "sqs:bad*"',
+        "sqs:bad*",
+        ["not a pattern"],
+    ),
+    ('max_age = "10m"', "max_age = 600", "data_key", ["max_age = 600 has no unit", '"600s"']),
+    ('max_age = "10m"', 'max_age = "600"', "data_key", ["no unit", '"600s"']),
+    ('max_age = "10m"', 'max_age = "10min"', "data_key", ["'10min'", '"10m"']),
+    ('max_age = "10m"', 'max_age = "0s"', "data_key", ["over 0"]),
+    ('max_age = "10m"', 'max_age = "400d"', "data_key", ["'400d'", "30d"]),
+    ("max_messages = 1048576", 'max_messages = "1048576"', "data_key", ["quotes away"]),
+    ("max_messages = 1048576", "max_messages = 0", "data_key", ["1 to 268,435,456"]),
+    ('max_bytes = "64GiB"', "max_bytes = 64", "data_key", ["no unit", '"64B"']),
+    ('max_bytes = "64GiB"', 'max_bytes = "64gb"', "data_key", ["'64gb'", '"64GB"']),
+    (
+        'opening = { max_age = "5m"',
+        'opening = { max_aeg = "5m"',
+        "opening",
+        ["'max_aeg'", "did you mean 'max_age'"],
+    ),
+    ('max_message_age = "14d"', 'max_age = "14d"', 'max_age = "14d"', ["'max_age'", "data_key"]),
+    (
+        '[[policy]]\nname = "logs"',
+        '[[policies]]\nname = "logs"',
+        "[[policies]]",
+        ["'policies'", "[[policy]]"],
+    ),
+    ('max_message_age = "14d"', 'max_message_age = "14d"\nmax_message_age = "15d"', '"15d"', ["twice"]),
+    (
+        'key_id = "arn',
+        'token = "hvs.CAESIJ1234567890abcdefghij"\nkey_id = "arn',
+        "token",
+        ["never stands in the policy file"],
+    ),
+]
+"""What was right, what a tired person wrote, the line of that by its words or number, and words that the text must have."""
+
+
+def wrong(read, text):
+    """Return the mistakes of *text*."""
+    with pytest.raises(PolicyFileError) as error:
+        read(text)
+    return error.value.mistakes
+
+
+def test_the_file_without_a_mistake_has_none(read):
+    file = read(GOOD)
+    assert [policy.name for policy in file.policies] == ["orders", "logs"]
+    assert file.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("right", "written", "line", "words"), MISTAKES, ids=[f"{each[1]:.50}" for each in MISTAKES]
+)
+def test_one_mistake_is_said_once_with_its_line_and_what_would_be_right(read, right, written, line, words):
+    text = GOOD.replace(right, written, 1)
+    assert text != GOOD
+    (mistake,) = wrong(read, text)
+    lines = (
+        [line] if isinstance(line, int) else [n for n, each in enumerate(text.split("\n"), 1) if line in each]
+    )
+    assert mistake.line in lines
+    for word in words:
+        assert word in mistake.text
+    assert str(mistake).startswith(f"{mistake.file}:{mistake.line}:{mistake.column}: ")
+    assert "\n" not in mistake.text
+
+
+def test_there_are_forty_mistakes_and_more():
+    assert len(MISTAKES) >= 40
+
+
+def test_all_mistakes_are_said_at_once_in_the_order_of_the_file(read):
+    text = (
+        GOOD.replace('provider = "aws-kms"', 'provider = "aws"')
+        .replace('algorithm = "hmac-sha256"', "algorithm = hmac-sha256")
+        .replace('mode = "tolerate"', 'mode = "tolerant"')
+        .replace('max_age = "10m"', "max_age = 10")
+        .replace("kafka:logs", "kafak:logs")
+    )
+    mistakes = wrong(read, text)
+    assert [mistake.line for mistake in mistakes] == [
+        line_of('provider = "aws-kms"'),
+        line_of("hmac-sha256"),
+        line_of("mode ="),
+        line_of("data_key"),
+        line_of("kafka:logs"),
+    ]
+
+
+def test_the_error_is_a_config_error_whose_text_has_a_line_for_each(read):
+    with pytest.raises(ConfigError) as error:
+        read("sendr = 1\n")
+    assert len(str(error.value).split("\n")) == len(error.value.mistakes) == 2
+    assert "[[policy]]" in str(error.value)
+
+
+def test_a_secret_in_the_file_is_never_shown(read):
+    for value in ('"hunter2hunter2"', '"-----BEGIN PRIVATE KEY-----MIIE"', '["hunter2hunter2"]'):
+        text = GOOD.replace('{ env = "POSTSEAL_BILLING" }', value)
+        assert "hunter2" not in str(wrong(read, text))
+        assert "MIIE" not in str(wrong(read, text))
+    text = GOOD.replace('key_id = "arn', 'key_id = "-----BEGIN PRIVATE KEY-----arn')
+    assert "looks like a secret" in str(wrong(read, text))
+
+
+def test_a_private_key_is_refused_wherever_it_stands(read):
+    text = GOOD.replace('sign = "billing"', "sign = '''\n-----BEGIN PRIVATE KEY-----\nMIIE\n'''")
+    assert any("secret never stands" in mistake.text for mistake in wrong(read, text))
+
+
+def test_a_file_that_is_not_there_is_named_with_the_nearest(tmp_path):
+    (tmp_path / "policy.toml").write_text(GOOD)
+    with pytest.raises(ConfigError, match=r"polici\.toml.*did you mean 'policy\.toml'"):
+        PolicyFile.read(tmp_path / "polici.toml")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "[[policy]]"),
+        (b"\xff\xfe", "UTF-8"),
+        (b'sender = "a"\nname = "\xe9"\n', "UTF-8"),
+        (b"\xef\xbb\xbfsender = 'a'\n", "byte order mark"),
+        (b"[[policy]]\n[[policy\n", "no TOML"),
+        (b"policy = 7\n", "must be a list"),
+        (b"policy = [7]\n", "must be a table"),
+        (b"[policy]\nname = 'a'\n", "[[policy]], with two brackets"),
+        (b"keys = 7\n[[policy]]\n", "[keys.main]"),
+        (b"[keys]\nprovider = 'aws-kms'\n", "keys.provider must be a table"),
+        (b"[keys.main]\n[keys.main]\n", "twice"),
+        (b"x = " + b"[" * 5000, "no TOML"),
+        (b"sender = 2027-13-45\n", "date"),
+    ],
+)
+def test_what_is_hardly_a_policy_file_is_said_to_be_none(tmp_path, content, words):
+    path = tmp_path / "policy.toml"
+    path.write_bytes(content)
+    with pytest.raises(PolicyFileError) as error:
+        PolicyFile.read(path, now=NOW)
+    assert words in str(error.value)
+    assert all(mistake.line >= 1 for mistake in error.value.mistakes)
+
+
+@pytest.mark.parametrize(
+    ("combined", "words"),
+    [
+        ('["main", "both"]', "leads back to 'both'"),
+        ('["other"]', "leads back to 'both'"),
+        ('["man"]', "did you mean 'main'"),
+        ("[]", "at least one"),
+    ],
+)
+def test_combined_keys_name_others_that_there_are(read, combined, words):
+    text = (
+        GOOD
+        + f'[keys.both]\nprovider = "combined"\nkeys = {combined}\n[keys.other]\nprovider = "combined"\nkeys = ["both"]\n'
+    )
+    assert any(
+        words in mistake.text and mistake.line == line_of("keys = " + combined, text)
+        for mistake in wrong(read, text)
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("", "neither"),
+        (', private_key = { file = "a" }, public_key = "b"', "either"),
+        (', public_key = "b", passphrase = { env = "P" }', "passphrase is for"),
+        (", private_key = 'key.pem'", "never stands"),
+    ],
+)
+def test_a_pair_has_one_part(read, key, words):
+    text = (
+        GOOD
+        + f'[signers.shop]\nalgorithm = "ed25519"\nkeys = [{{ id = "a", senders = ["shop-web"]{key} }}]\n'
+    )
+    assert any(words in mistake.text for mistake in wrong(read, text))
+
+
+def test_a_signature_must_say_whose_it_is(read):
+    text = GOOD + '[signers.shop]\nalgorithm = "es256"\nkeys = [{ id = "a", public_key = "a.pem" }]\n'
+    assert "whose signature" in wrong(read, text)[0].text
+
+
+def test_what_is_hardly_meant_is_a_warning_with_its_line(read):
+    text = GOOD.replace("kafka:logs", "kafka:*") + '[keys.spare]\nprovider = "local"\nfile = "a"\n'
+    overlap, spare = read(text).warnings
+    assert overlap.line == line_of("kafka:*", text)
+    assert "'kafka:orders' overlaps" in overlap.text
+    assert "the more specific wins: policy 'orders'" in overlap.text
+    assert f"line {line_of('kafka:orders')}" in overlap.text
+    assert "keys.spare is used by no policy" in spare.text

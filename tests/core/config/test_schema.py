@@ -1,0 +1,69 @@
+"""The JSON Schema for editors: made from the table that reads the file, and published beside the docs."""
+
+from __future__ import annotations
+
+import datetime as dt
+import inspect
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from postseal.core import DataKeyLimits, OpeningLimits, Policy
+from postseal.core.config import policy_schema
+from postseal.core.config._policies import POLICY
+from tests.core.config.kit import GOOD
+
+ROOT = Path(__file__).parents[3]
+
+
+def validator():
+    jsonschema = pytest.importorskip("jsonschema")
+    return jsonschema.Draft202012Validator(policy_schema())
+
+
+def as_json(value):
+    """As editors show TOML to a schema: dates are text."""
+    if isinstance(value, dict):
+        return {name: as_json(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [as_json(each) for each in value]
+    return value.isoformat() if isinstance(value, (dt.date, dt.datetime)) else value
+
+
+def test_the_published_schema_is_that_of_the_reader():
+    """Made by: postseal policy schema > docs/policy.schema.json."""
+    assert json.loads((ROOT / "docs" / "policy.schema.json").read_text("utf-8")) == policy_schema()
+
+
+def test_every_option_of_a_policy_can_be_said_in_a_file():
+    assert set(POLICY.options) == set(inspect.signature(Policy).parameters)
+    for name, kind in (("data_key", DataKeyLimits), ("opening", OpeningLimits)):
+        assert set(POLICY.options[name].kind.options) == set(inspect.signature(kind).parameters)
+
+
+def test_the_schema_takes_what_the_reader_takes():
+    assert list(validator().iter_errors(as_json(tomllib.loads(GOOD)))) == []
+
+
+@pytest.mark.parametrize(
+    ("right", "written"),
+    [
+        ('sender = "billing-api"', "sendr = 'x'"),
+        ('provider = "aws-kms"', 'provider = "aws"'),
+        ('key_id = "arn', 'key_idd = "arn'),
+        ('algorithm = "hmac-sha256"', 'algorithm = "hmac"'),
+        ('{ env = "POSTSEAL_BILLING" }', '"secret"'),
+        ('{ env = "POSTSEAL_BILLING" }', '{ env = "A", file = "B" }'),
+        ('protection = "privacy"', 'protection = "privcy"'),
+        ('max_age = "10m"', "max_age = 600"),
+        ('max_bytes = "64GiB"', 'max_bytes = "64gb"'),
+        ("max_messages = 1048576", "max_messages = 0"),
+        ('destinations = ["kafka:logs"]', "destinations = []"),
+        ('name = "logs"\n', ""),
+    ],
+)
+def test_the_schema_refuses_what_an_editor_can_see(right, written):
+    text = GOOD.replace(right, written, 1)
+    assert list(validator().iter_errors(as_json(tomllib.loads(text)))) != []
