@@ -101,7 +101,8 @@ def vault_client(
         import hvac  # noqa: PLC0415 - loaded by who uses it
     except ImportError as missing:
         raise MissingExtraError.naming("vault", "a client of Vault", missing) from missing
-    return hvac.Client(url=url, token=token, namespace=namespace, timeout=timeout, verify=authority or True)
+    more: dict[str, Any] = {"timeout": timeout}  # its types know whole seconds alone
+    return hvac.Client(url=url, token=token, namespace=namespace, verify=authority or True, **more)
 
 
 def secret_of_aws(name: str, *, region: str | None = None, stage: str | None = None) -> str | bytes:
