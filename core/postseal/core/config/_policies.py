@@ -112,6 +112,11 @@ POLICY: Final = Table(
         "Application headers that are authenticated with the body.",
     ),
     Option(
+        "encrypt_headers",
+        Listed(Named("a header's name")),
+        "Application headers that travel inside the envelope, encrypted with the body. The broker gets none of them.",
+    ),
+    Option(
         "bind_ordering_key",
         Flag(),
         "Authenticate the Kafka record key, the SQS message group id and the like, too.",
