@@ -16,8 +16,10 @@ from postseal.core.cli._console import console, print_json, printable, progress_
 from postseal.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from postseal.core.policy import Policy
     from postseal.core.publickeys import OpeningKey
     from postseal.core.recovery import Kept, Recovery, Report
+    from postseal.core.signing import KeyRing
 
 __all__ = ["command"]
 
@@ -49,6 +51,12 @@ def command(
     kind: Annotated[
         str | None, typer.Option(help="x25519 or x-wing, where the shares are bare words.")
     ] = None,
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            help="Policy file: its signers verify, and what its policies demand must hold. Its keys are not used."
+        ),
+    ] = None,
     dump_format: Annotated[str, typer.Option("--format", help="auto, envelopes, lengths or jsonl.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object at the end.")] = False,
 ) -> None:
@@ -62,7 +70,8 @@ def command(
     from postseal.core.recovery import Output, Recovery, recover
 
     key = _key(shares or [], private_key, password_env, kind)
-    recovery: Recovery = Recovery(PublicKeyRecipients(open_with=[key]))
+    policies, signers = ((), {}) if policy is None else _rules(policy)
+    recovery: Recovery = Recovery(PublicKeyRecipients(open_with=[key]), policies=policies, signers=signers)
     screen = console()
     with Output(out) as output, progress_bar(screen, shown=not as_json) as bar:
         report = recover(_messages(inputs, dump_format), recovery, output, progress=_Shown(bar))
@@ -89,6 +98,14 @@ def _key(
         return OpeningKey.from_file(private_key, password)
     files = [file for given in shares for file in _files(Path(given))]
     return join([_text(file) for file in files], kind=kind)
+
+
+def _rules(path: str) -> tuple[tuple[Policy, ...], dict[str, KeyRing]]:
+    """Return the policies of a policy file, and the rings that verify for them."""
+    from postseal.core.config import PolicyFile
+
+    settings = PolicyFile.read(path).resolve(sender="recover", verify_only=True)
+    return settings.arguments["policies"], dict(settings.arguments["signers"])
 
 
 def _files(path: Path) -> list[Path]:

@@ -169,6 +169,29 @@ def _vault(material: Material) -> KeyProvider:
     return Made(make)
 
 
+def _public_key(material: Material) -> KeyProvider:
+    from postseal.core.providers.public_key import PublicKeyRecipients  # noqa: PLC0415 - loaded by who uses it
+    from postseal.core.publickeys import OpeningKey, RecipientKey  # noqa: PLC0415
+
+    certificate, private, roots = (
+        material.options.get(name) for name in ("certificate", "private_key", "roots")
+    )
+    if certificate is None and private is None:
+        raise ConfigError("it needs a certificate to wrap for, or a private_key to open with")
+    if roots is not None and certificate is None:
+        raise ConfigError("roots vouch for a certificate, and there is none")
+    recipients, open_with = [], []
+    if certificate is not None:
+        authorities = None if roots is None else roots.content
+        recipients.append(
+            RecipientKey.from_pem(certificate.content, roots=authorities, name=certificate.path.name)
+        )
+    if private is not None:
+        read = OpeningKey.from_pem if b"-----BEGIN" in private else OpeningKey.from_pkcs12
+        open_with.append(read(private, material.options.get("password"), name="private_key"))
+    return PublicKeyRecipients(recipients, open_with=open_with)
+
+
 def _local(material: Material) -> KeyProvider:
     from postseal.core.providers.local import UnsafeLocalKeys  # noqa: PLC0415 - loaded by who uses it
 
@@ -322,6 +345,28 @@ PROVIDERS: Final[dict[str, Provider]] = {
             Option("timeout", Duration(most=60), "How long an answer may take.", default="5s"),
         ),
         _vault,
+    ),
+    "public-key": Provider(
+        _table(
+            "public-key",
+            Option(
+                "certificate",
+                FileName("the path of a certificate or a public key"),
+                "PEM file of the recipient to wrap for: its certificate, followed by those towards a root, or its bare public key.",
+            ),
+            Option(
+                "roots",
+                FileName("the path of a PEM file"),
+                "Authorities that must vouch for the certificate. Without them, this very certificate is trusted.",
+            ),
+            Option(
+                "private_key",
+                Secret(binary=False),
+                "Private key to open with, in PEM. A process that only seals has none.",
+            ),
+            Option("password", Secret(binary=False), "Password of the private key, where it has one."),
+        ),
+        _public_key,
     ),
     "local": Provider(
         _table(
