@@ -14,7 +14,7 @@ import hashlib
 import hmac
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cbor2
@@ -53,6 +53,33 @@ class VerifyingKey:
     senders: tuple[str, ...] | None  # None for all senders of the policy
     secret: bytes = b""
     public: bytes = b""
+    delegates: bool = False  # speaks for others (7.3), and signs no messages
+    accept_for_s: int = 0
+
+
+@dataclass(frozen=True)
+class Credential:
+    """What the unprotected header of section 7.1 holds."""
+
+    value: bytes
+    certificates: tuple[bytes, ...] = ()
+    delegation: Delegation | None = None
+
+
+@dataclass(frozen=True)
+class Delegation:
+    """Section 7.3."""
+
+    form: int
+    protected: bytes
+    payload: bytes
+    seal: bytes
+    alg: int
+    kid: bytes
+    sender: str
+    begins_s: int
+    ends_s: int
+    key: dict[int, Any]
 
 
 @dataclass(frozen=True)
@@ -103,6 +130,7 @@ class Inner:
     commitment: bytes | None
     framed: bool
     in_reply_to: bytes | None
+    credential: Credential | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +143,7 @@ class Outer:
     alg: int
     kid: bytes
     seal: bytes
+    credential: Credential | None = None
 
 
 @dataclass(frozen=True)
@@ -220,7 +249,6 @@ def _outer(form: int, parts: list[Any]) -> Outer:
     alg = _whole(header[1], -(2**32), 2**32)
     _need(TAG_OF.get(alg) == form, "algorithm of the tag")
     _need(_whole(header[3], 96, 96), "content format")
-    _map(parts[1], set(), set())
     return Outer(
         form=form,
         protected=protected,
@@ -228,6 +256,49 @@ def _outer(form: int, parts: list[Any]) -> Outer:
         alg=alg,
         kid=_bytes(header[4], 1, 64),
         seal=_bytes(parts[3], *((32, 32) if form == 17 else (64, 64))),
+        credential=_credential(parts[1], form),
+    )
+
+
+def _credential(value: Any, form: int) -> Credential | None:
+    header = _map(value, set(), {33, 13} if form == 18 else set())
+    _need(len(header) <= 1, "one credential")
+    if 33 in header:
+        chain = header[33]
+        items = [chain] if type(chain) is bytes else _list(chain, 2, 5)
+        return Credential(cbor2.dumps(chain, canonical=True), tuple(_bytes(item, 1, 8192) for item in items))
+    if 13 in header:
+        return Credential(cbor2.dumps(header[13], canonical=True), (), _delegation(header[13]))
+    return None
+
+
+def _delegation(tag: Any) -> Delegation:
+    _need(type(tag) is cbor2.CBORTag and tag.tag in (17, 18), "a delegation is tagged")
+    parts = _list(tag.value, 4, 4)
+    protected = _bytes(parts[0], 6, 70)
+    header = _map(_decode(protected), {1, 4}, set())
+    alg = _whole(header[1], -(2**32), 2**32)
+    _need(TAG_OF.get(alg) == tag.tag, "algorithm of the tag")
+    _map(parts[1], set(), set())
+    payload = _bytes(parts[2], 0, 512)
+    claims = _map(_decode(payload), {2, 4, 5, 8}, set())
+    key = _map(_map(claims[8], {1}, set())[1], {1, -1, -2}, {-3})
+    if key[1] == 1:
+        _need(_whole(key[-1], 6, 6) and _bytes(key[-2], 32, 32) and len(key) == 3, "an Ed25519 key")
+    else:
+        _need(_whole(key[1], 2, 2) and _whole(key[-1], 1, 1) and len(key) == 4, "a key on P-256")
+        _need(_bytes(key[-2], 32, 32) and _bytes(key[-3], 32, 32), "both coordinates")
+    return Delegation(
+        form=tag.tag,
+        protected=protected,
+        payload=payload,
+        seal=_bytes(parts[3], *((32, 32) if tag.tag == 17 else (64, 64))),
+        alg=alg,
+        kid=_bytes(header[4], 1, 64),
+        sender=_text(claims[2], 1, 255, name=True),
+        begins_s=_whole(claims[5], 2**16, 2**32 - 1),
+        ends_s=_whole(claims[4], 2**16, 2**32 - 1),
+        key=key,
     )
 
 
@@ -235,7 +306,7 @@ def _inner(tag: Any, protection: int) -> Inner:
     form = tag.tag
     parts = _list(tag.value, 4, 4)
     protected = _bytes(parts[0], 24, 65_535)
-    _map(parts[1], set(), set())
+    credential = _credential(parts[1], form)
     header = _map(_decode(protected), {1, 15, POSTSEAL} | ({5} if form == 96 else {4}), {3})
     alg = _whole(header[1], -(2**32), 2**32)
     _need(alg == 3 if form == 96 else TAG_OF.get(alg) == form, "algorithm of the tag")
@@ -291,6 +362,7 @@ def _inner(tag: Any, protection: int) -> Inner:
         commitment=commitment,
         framed=1 in more and _whole(more[1], 1, 1) == 1,
         in_reply_to=_bytes(more[2], 32, 32) if 2 in more else None,
+        credential=credential,
     )
 
 
@@ -488,7 +560,10 @@ def _signature(
     if outer is None and inner.protection == PRIVACY:
         raise RefusedError("downgrade", 6, "no signature")
     signed = outer or inner
-    key = next((key for key in opening.ring if key.key_id.encode() == signed.kid), None)
+    key = next((key for key in opening.ring if key.key_id.encode() == signed.kid and not key.delegates), None)
+    if key is None and signed.credential is not None:
+        key = _vouched_for(signed, inner, opening)
+        found["public_key"] = b"" if key is None else key.public
     if key is None:
         raise RefusedError("unknown-key", 6)
     if key.senders is not None and inner.sender not in key.senders:
@@ -500,6 +575,45 @@ def _signature(
     if key.alg == HMAC_256:
         found["hmac_key"] = hmac_key(key.secret, inner.sender, inner.destination)
     _verify(key, structure, signed.seal, inner)
+    statement = None if signed.credential is None else signed.credential.delegation
+    if statement is not None and not statement.begins_s <= inner.sent_ms // 1000 <= statement.ends_s:
+        raise RefusedError("unknown-key", 6, "outside of the delegation")
+
+
+def _vouched_for(signed: Inner | Outer, inner: Inner, opening: Opening) -> VerifyingKey | None:
+    """The key that the credential speaks of, sections 7.1 to 7.3."""
+    credential = signed.credential
+    assert credential is not None
+    statement = credential.delegation
+    if statement is None or hashlib.sha256(credential.value).digest() != signed.kid:
+        return None
+    root = next((key for key in opening.ring if key.key_id.encode() == statement.kid and key.delegates), None)
+    if root is None:
+        return None
+    if root.alg != statement.alg:
+        raise RefusedError("forged", 6, "algorithm of the delegation")
+    if root.senders is None or statement.sender not in root.senders:
+        raise RefusedError("unknown-sender", 6, "the root may not speak for it")
+    if not 0 <= statement.ends_s - statement.begins_s <= 86_400 + 300:
+        raise RefusedError("unknown-key", 6, "too long")
+    if opening.now_ms >= (statement.ends_s + root.accept_for_s) * 1000:
+        raise RefusedError("unknown-key", 6, "too long ago")
+    structure = to_be_signed(
+        statement.form, statement.protected, b"postseal v1 delegation", statement.payload
+    )
+    as_sent = replace(inner, sender=statement.sender, destination="postseal v1 delegation")
+    _verify(root, structure, statement.seal, as_sent)
+    try:
+        public: Any
+        if statement.key[1] == 1:
+            alg, public = EDDSA, ed25519.Ed25519PublicKey.from_public_bytes(statement.key[-2])
+        else:
+            x, y = (int.from_bytes(statement.key[label], "big") for label in (-2, -3))
+            alg, public = ES256, ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1()).public_key()
+    except ValueError:
+        raise RefusedError("forged", 6, "no point of the curve") from None
+    der = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return VerifyingKey(root.key_id, alg, (statement.sender,), public=der)
 
 
 def _times(inner: Inner, opening: Opening) -> None:

@@ -40,17 +40,23 @@ def _parts(envelope):
     return cbor2.loads(envelope[head:])
 
 
+def _public_key(vector, kid):
+    keys = vector["opening"]["verifying_keys"]
+    [public] = [key["public_key"] for key in keys if key["id"].encode() == kid]
+    return bytes.fromhex(public)
+
+
 def _verified(envelope, vector, result):
     kind = Mac0Message if envelope[0] == 0xD1 else Sign1Message
     message = kind.from_cose_obj(_parts(envelope), allow_unknown_attributes=True)
     message.external_aad = result.intermediate["external_aad"]
-    kid = message.phdr[KID].decode()
+    kid = message.phdr[KID]
     if kind is Mac0Message:
         message.key = SymmetricKey(k=result.intermediate["hmac_key"])
         assert message.verify_tag()
     else:
-        [public] = [key["public_key"] for key in vector["opening"]["verifying_keys"] if key["id"] == kid]
-        pem = serialization.load_der_public_key(bytes.fromhex(public)).public_bytes(
+        public = result.intermediate.get("public_key") or _public_key(vector, kid)
+        pem = serialization.load_der_public_key(public).public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
         message.key = CoseKey.from_pem_public_key(pem.decode())

@@ -14,6 +14,7 @@ from postseal.core import ConfigError, Recipient, Refused, Verdict
 from postseal.core.context import byte_head, byte_string, head, integer, text
 from postseal.core.wire import (
     Algorithm,
+    Credential,
     Header,
     Protection,
     Skeleton,
@@ -71,13 +72,23 @@ outers = st.tuples(
 )
 
 
+def _credential(envelope):
+    """Encode what a signed envelope carries of its key from what was read of it, and not from what stood there."""
+    credential = envelope.credential
+    if credential is None:
+        return b"\xa0"
+    if credential.delegation is not None:
+        return Credential.of(credential.delegation).encode()
+    return Credential.chain(credential.certificates).encode()
+
+
 def _again(envelope):
     """Encode what was decoded, from its parsed parts alone."""
     if not envelope.recipients:
         protected = envelope.header.encode()
         return b"".join(
             (
-                signed_head(envelope.header.algorithm, protected),
+                signed_head(envelope.header.algorithm, protected, _credential(envelope)),
                 byte_string(envelope.payload),
                 byte_string(envelope.signature),
             )
@@ -94,7 +105,8 @@ def _again(envelope):
     if envelope.outer is None:
         return inner
     outer = envelope.outer
-    start = signed_head(outer.algorithm, encode_outer(outer.algorithm, outer.key_id))
+    assert outer.unprotected == _credential(envelope)
+    start = signed_head(outer.algorithm, encode_outer(outer.algorithm, outer.key_id), _credential(envelope))
     return start + byte_string(inner) + byte_string(outer.signature)
 
 

@@ -30,6 +30,7 @@ from postseal.core import (
     UnsafeLocalKeys,
     UnsafeLocalKeysWarning,
 )
+from postseal.core.delegation import DelegatedKey
 from tests import reference
 
 DIRECTORY = Path(__file__).parent
@@ -92,6 +93,14 @@ def policy(entry: dict[str, Any]) -> Policy:
     )
 
 
+def any_key(entry: dict[str, Any], clock: Callable[[], float]) -> Any:
+    """Return a key of a ring, or what speaks for keys."""
+    key = signing_key(entry)
+    if not entry.get("delegates"):
+        return key
+    return DelegatedKey(key, senders=entry["senders"], accept_for=entry["accept_for_s"], clock=clock)
+
+
 def signing_key(entry: dict[str, Any]) -> HmacKey | Ed25519Key | Es256Key:
     """Return a key of a ring."""
     until = entry.get("retired_until_ms")
@@ -143,7 +152,7 @@ class Consumer:
         self.destination: str = opening["destination"]
         self._opening = opening
         seconds = lambda: self.clock_ms / 1000  # noqa: E731 - as short as a name
-        ring = [signing_key(entry) for entry in opening["verifying_keys"]]
+        ring = [any_key(entry, seconds) for entry in opening["verifying_keys"]]
         self.sealer = Sealer(
             sender="consumer",
             policies=[policy(opening["policy"])],
@@ -227,6 +236,8 @@ def reference_opening(opening: dict[str, Any]) -> reference.Opening:
             senders=key["senders"],
             secret=bytes.fromhex(key.get("secret", "")),
             public=bytes.fromhex(key.get("public_key", "")),
+            delegates=key.get("delegates", False),
+            accept_for_s=key.get("accept_for_s", 0),
         )
         for key in opening["verifying_keys"]
         if key.get("state") != "revoked" and opening["clock_ms"] < key.get("retired_until_ms", 1 << 62)

@@ -58,6 +58,8 @@ class Key:
     senders: tuple[str, ...] | None
     secret: bytes = b""
     private: Any = None
+    kid: bytes = b""  # where it is not the id
+    credential: bytes = b"\xa0"  # the unprotected header
 
     @property
     def public(self) -> bytes:
@@ -166,7 +168,7 @@ def header_pieces(m: Message, commitment: bytes | None) -> dict[str, bytes]:
         "alg": b"\x01" + cbor2.dumps(3 if m.hides else m.key.alg if m.key else 0),
         "content type": b"" if m.content_type is None else b"\x03" + text(m.content_type),
         "IV": b"\x05" + bstr(m.nonce) if m.hides else b"",
-        "kid": b"" if m.hides or m.key is None else b"\x04" + bstr(m.key.key_id.encode()),
+        "kid": b"" if m.hides or m.key is None else b"\x04" + bstr(m.key.kid or m.key.key_id.encode()),
         "claims": b"\x0f" + head(5, 4 + (m.expires_s is not None)),
         "iss": b"\x01" + text(m.sender),
         "aud": b"\x03" + text(m.destination),
@@ -278,7 +280,7 @@ def make(
         "map": b"\xa3",
         "alg": b"\x01" + cbor2.dumps(m.key.alg),
         "content format": b"\x03\x18\x60",
-        "kid": b"\x04" + bstr(m.key.key_id.encode()),
+        "kid": b"\x04" + bstr(m.key.kid or m.key.key_id.encode()),
         "end": b"",
     }
     steps["inner"] = envelope
@@ -310,7 +312,7 @@ def sign(  # noqa: PLR0917 - in the order in which they are used
         "tag": head(6, tag),
         "array": b"\x84",
         "protected": bstr(protected),
-        "unprotected": b"\xa0",
+        "unprotected": key.credential,
         "payload": bstr(payload),
         "signature": bstr(seal),
         "end": b"",
@@ -529,6 +531,7 @@ def all_vectors() -> Iterator[Vector]:
     yield from bad_header()
     yield from bad_form()
     yield from bad_signed_form()
+    yield from delegated()
     yield from against_policy()
     yield from forged()
     yield from forged_for_public_keys()
@@ -1014,6 +1017,159 @@ def bad_signed_form() -> Iterator[Vector]:
     yield malformed("inner-untagged", "The inner envelope without its tag.", "3.2", around(inner[2:]), PRIVATE)
     yield malformed("inner-ends-early", "The inner envelope ends early.", "2 rule 4", around(inner[:-1]), PRIVATE)
     yield malformed("inner-empty", "Nothing inside.", "3.2", around(b""), PRIVATE)
+
+
+# --- 7.3 delegated keys
+
+DELEGATE_ED = ed25519.Ed25519PrivateKey.from_private_bytes(filled("delegate Ed25519", 32))
+DELEGATE_P256 = ec.derive_private_key(int.from_bytes(filled("delegate P-256", 31), "big"), ec.SECP256R1())
+SPEAKER = Key("root-1", ref.ES256, ("billing-api",), private=P256_KEY)
+SPEAKERS = (SPEAKER, replace(EDDSA, key_id="root-2"), replace(HMAC, key_id="root-3", senders=("billing-api",)))
+SECONDS = NOW // 1000
+
+
+def cose_key(private: Any) -> bytes:
+    """The key of the cnf claim."""
+    if isinstance(private, ed25519.Ed25519PrivateKey):
+        return cbor2.dumps({1: 1, -1: 6, -2: private.public_key().public_bytes_raw()}, canonical=True)
+    numbers = private.public_key().public_numbers()
+    x, y = numbers.x.to_bytes(32, "big"), numbers.y.to_bytes(32, "big")
+    return cbor2.dumps({1: 2, -1: 1, -2: x, -3: y}, canonical=True)
+
+
+def delegate(
+    root: Key = SPEAKER,
+    private: Any = DELEGATE_ED,
+    *,
+    claims: Edits = {},  # noqa: B006 - never changed
+    header: Edits = {},  # noqa: B006
+    form: Edits = {},  # noqa: B006
+    by: Key | None = None,
+    aad: bytes = b"postseal v1 delegation",
+    label: bytes = b"\xa1\x0d",
+    kid: bytes = b"",
+) -> Key:
+    """Return a short-lived key for which *root* speaks, with pieces of the delegation replaced. Source: SPEC.md 7.3."""
+    claim_pieces = {
+        "map": b"\xa4",
+        "sub": b"\x02" + text("billing-api"),
+        "exp": b"\x04" + head(0, SECONDS + 600),
+        "nbf": b"\x05" + head(0, SECONDS - 300),
+        "cnf": b"\x08\xa1\x01" + cose_key(private),
+        "end": b"",
+    }
+    header_pieces = {"map": b"\xa2", "alg": b"\x01" + cbor2.dumps(root.alg), "kid": b"\x04" + bstr(root.key_id.encode()), "end": b""}
+    payload, protected = merged(claim_pieces, claims), merged(header_pieces, header)
+    tag = ref.TAG_OF[root.alg]
+    as_message = Message(destination="postseal v1 delegation")
+    seal = signature(as_message, by or root, ref.to_be_signed(tag, protected, aad, payload))
+    pieces = {
+        "tag": head(6, tag),
+        "array": b"\x84",
+        "protected": bstr(protected),
+        "unprotected": b"\xa0",
+        "payload": bstr(payload),
+        "signature": bstr(seal),
+    }
+    value = merged(pieces, form)
+    alg = ref.EDDSA if isinstance(private, ed25519.Ed25519PrivateKey) else ref.ES256
+    return Key(root.key_id, alg, root.senders, private=private, kid=kid or hashlib.sha256(value).digest(), credential=label + value)
+
+
+def roots_json(*roots: Key, **changes: Any) -> list[dict[str, Any]]:
+    return [key_json(root, private=False) | {"senders": list(root.senders or ()), "delegates": True, "accept_for_s": 86_400} | changes for root in roots or SPEAKERS]
+
+
+def delegated() -> Iterator[Vector]:  # noqa: PLR0915 - a table
+    known = {"verifying_keys": roots_json()}
+    for m, protection in ((PRIVATE, "privacy"), (SIGNED, "integrity")):
+        for root in SPEAKERS:
+            for private, word in ((DELEGATE_ED, "ed25519"), (DELEGATE_P256, "es256")):
+                name = f"{protection}-delegated-{word}-by-{ALGORITHMS[root.alg].lower().replace('-sha-256', '')}"
+                made = make(replace(m, key=delegate(root, private)))
+                comment = f"{protection.capitalize()} with a delegated {word} key; an {ALGORITHMS[root.alg]} key speaks for it."
+                group = {"origin": "group"} if root.alg == ref.HMAC_256 else {}
+                opened, vector = opens(name, comment, "7.1, 7.3", replace(m, key=delegate(root, private)), made, seals=False, **known)
+                yield opened, vector | {"expect": vector["expect"] | group}
+    last = replace(PRIVATE, key=delegate(), clock_ms=(SECONDS + 600) * 1000 + 999)
+    yield opens("privacy-delegated-last-second", "Sealed in the last second of its delegation, opened long after.", "7.3", last, seals=False, **known, clock_ms=(SECONDS + 86_000) * 1000)
+    first = replace(PRIVATE, key=delegate(), clock_ms=(SECONDS - 300) * 1000)
+    yield opens("privacy-delegated-first-second", "Sealed in the first second of its delegation.", "7.3", first, seals=False, **known)
+    longest = delegate(claims={"nbf": b"\x05" + head(0, SECONDS - 300), "exp": b"\x04" + head(0, SECONDS + 86_400)})
+    yield opens("privacy-delegated-longest", "A delegation of a day and the five minutes before it.", "7.3", replace(PRIVATE, key=longest), seals=False, **known)
+
+    def step_six(name: str, comment: str, verdict: str, key: Key, m: Message = PRIVATE, **opening: Any) -> Vector:
+        good, bad = replace(m, key=delegate()), make(replace(m, key=key))
+        return refused(name, comment, "7.1, 7.3, 8 step 6", verdict, 6, bad.envelope, good, **(known | opening))
+
+    for m in (PRIVATE, SIGNED):
+        end = f"-{m.protection}"
+        yield step_six("unknown-key-delegation-by-nobody" + end, "A delegation by a key that is not known.", "unknown-key", delegate(replace(SPEAKER, key_id="root-9")), m)
+        yield step_six("unknown-key-delegation-of-other-kid" + end, "kid is not the hash of the delegation.", "unknown-key", delegate(kid=filled("kid", 32)), m)
+        yield step_six("unknown-sender-delegation" + end, "The root may not speak for that sender.", "unknown-sender", delegate(claims={"sub": b"\x02" + text("shop-web")}), m)
+        yield step_six("forged-delegation-by-other-key" + end, "Signed by another key under the name of the root.", "forged", delegate(by=replace(SPEAKER, private=DELEGATE_P256)), m)
+        yield step_six("forged-delegation-as-message" + end, "Signed as if it were a message: without the external_aad of delegations.", "forged", delegate(aad=ref.external_aad(None, None, [])), m)
+        yield step_six("forged-delegation-algorithm" + end, "An Ed25519 key under the name of an ES256 key.", "forged", delegate(replace(EDDSA, key_id="root-1")), m)
+        too_long = {"exp": b"\x04" + head(0, SECONDS + 86_401)}
+        yield step_six("unknown-key-delegation-too-long" + end, "A delegation for longer than any may be.", "unknown-key", delegate(claims=too_long), m)
+        backwards = {"nbf": b"\x05" + head(0, SECONDS + 601)}
+        yield step_six("unknown-key-delegation-backwards" + end, "A delegation that ends before it begins.", "unknown-key", delegate(claims=backwards), m)
+        early = {"nbf": b"\x05" + head(0, SECONDS + 1)}
+        yield step_six("unknown-key-delegation-sealed-before" + end, "Sealed before its delegation began.", "unknown-key", delegate(claims=early), m)
+        over = {"exp": b"\x04" + head(0, SECONDS - 1)}
+        yield step_six("unknown-key-delegation-sealed-after" + end, "Sealed after its delegation had ended.", "unknown-key", delegate(claims=over), m)
+        signature_of_other = make(replace(m, key=replace(delegate(), private=ED25519_KEY))).envelope
+        yield refused("forged-delegated-signature" + end, "A genuine delegation, and a signature by another key.", "7.3, 8 step 6", "forged", 6, signature_of_other, replace(m, key=delegate()), **known)
+        other = make(replace(m, key=delegate(), sender="shop-web")).envelope
+        yield refused("unknown-sender-delegated" + end, "Another sender than the delegation names.", "7.3, 8 step 6", "unknown-sender", 6, other, replace(m, key=delegate()), **known)
+        direct = make(replace(m, key=SPEAKER)).envelope
+        yield refused("unknown-key-root-signs" + end, "A key that delegates signs no messages.", "7.3, 8 step 6", "unknown-key", 6, direct, replace(m, key=delegate()), **known)
+    late = make(replace(PRIVATE, key=delegate())).envelope
+    yield refused("unknown-key-delegation-long-ago", "The delegation ended longer ago than this consumer accepts.", "7.3, 8 step 6", "unknown-key", 6, late, replace(PRIVATE, key=delegate()), warm_at=NOW, **known, clock_ms=(SECONDS + 600 + 86_400) * 1000)
+
+    def bad(name: str, comment: str, key: Key, **signed: bytes) -> Vector:
+        envelope = make(replace(PRIVATE, key=key), signed=signed).envelope
+        return refused(f"malformed-credential-{name}", comment, "7.1, 7.3, 8 step 2", "malformed", 2, envelope, replace(PRIVATE, key=delegate()), **known)
+
+    whole = delegate().credential
+    yield bad("two", "Two credentials.", delegate(), unprotected=b"\xa2" + whole[1:] + b"\x18\x21" + bstr(b"certificate"))
+    yield bad("label", "An x5t.", delegate(), unprotected=b"\xa1\x18\x22\x82\x2f" + bstr(bytes(32)))
+    yield bad("empty-map-long", "An empty map that is not in its shortest form.", delegate(), unprotected=b"\xb8\x00")
+    yield refused("malformed-credential-of-mac", "A MAC carries no credential.", "7.1, 8 step 2", "malformed", 2, make(replace(PRIVATE, key=replace(HMAC, credential=whole))).envelope, PRIVATE)
+    yield bad("chain-empty", "A chain of no certificates.", delegate(), unprotected=b"\xa1\x18\x21\x80")
+    yield bad("chain-of-one", "One certificate as an array.", delegate(), unprotected=b"\xa1\x18\x21\x81" + bstr(b"certificate"))
+    yield bad("chain-of-six", "Six certificates.", delegate(), unprotected=b"\xa1\x18\x21\x86" + bstr(b"certificate") * 6)
+    yield bad("certificate-empty", "An empty certificate.", delegate(), unprotected=b"\xa1\x18\x21\x40")
+    yield bad("certificate-8193", "A certificate of 8,193 bytes.", delegate(), unprotected=b"\xa1\x18\x21" + bstr(bytes(8193)))
+    yield bad("certificate-text", "A certificate in PEM.", delegate(), unprotected=b"\xa1\x18\x21" + text("-----BEGIN"))
+    yield bad("untagged", "A delegation without its tag.", delegate(form={"tag": b""}))
+    yield bad("other-tag", "A delegation under the tag of COSE_Sign.", delegate(form={"tag": head(6, 98)}))
+    yield bad("mac-tag", "A signed delegation under the tag of COSE_Mac0.", delegate(form={"tag": head(6, 17)}))
+    yield bad("unprotected", "A delegation with an unprotected header.", delegate(form={"unprotected": b"\xa1\x04\x41k"}))
+    yield bad("in-bytes", "A delegation as a byte string.", delegate(), unprotected=b"\xa1\x0d" + bstr(whole[2:]))
+    yield bad("signature-63", "A signature of 63 bytes.", delegate(form={"signature": bstr(bytes(63))}))
+    yield bad("alg", "ES384.", delegate(header={"alg": b"\x01\x38\x22"}))
+    yield bad("kid-empty", "A delegation by a key without a name.", delegate(header={"kid": b"\x04\x40"}))
+    yield bad("kid-65", "A delegation by a key with a name of 65 bytes.", delegate(header={"kid": b"\x04" + bstr(b"k" * 65)}))
+    yield bad("header-label", "A content type in the delegation's header.", delegate(header={"map": b"\xa3", "alg": b"\x01\x26\x03\x18\x3d"}))
+    yield bad("header-end", "A byte after the delegation's header.", delegate(header={"end": b"\x00"}))
+    yield bad("sub-missing", "A delegation for nobody.", delegate(claims={"map": b"\xa3", "sub": b""}))
+    yield bad("sub-empty", "A delegation for a sender without a name.", delegate(claims={"sub": b"\x02\x60"}))
+    yield bad("sub-not-nfc", "A sender that is not in normalisation form C.", delegate(claims={"sub": b"\x02" + text("u\u0308ber")}))
+    yield bad("exp-missing", "A delegation without an end.", delegate(claims={"map": b"\xa3", "exp": b""}))
+    yield bad("nbf-missing", "A delegation without a beginning.", delegate(claims={"map": b"\xa3", "nbf": b""}))
+    yield bad("exp-float", "An end with a fraction.", delegate(claims={"exp": b"\x04" + cbor2.dumps(SECONDS + 600.5)}))
+    yield bad("claim", "A claim too many.", delegate(claims={"map": b"\xa5", "end": b"\x09\x00"}))
+    yield bad("order", "nbf before exp.", delegate(claims={"exp": b"\x05" + head(0, SECONDS), "nbf": b"\x04" + head(0, SECONDS + 600)}))
+    yield bad("claims-end", "A byte after the claims.", delegate(claims={"end": b"\x00"}))
+    yield bad("key-kid", "A key named by its id alone.", delegate(claims={"cnf": b"\x08\xa1\x03" + bstr(b"k")}))
+    yield bad("key-x25519", "A key of X25519.", delegate(claims={"cnf": b"\x08\xa1\x01\xa3\x01\x01\x20\x04\x21" + bstr(bytes(32))}))
+    yield bad("key-p384", "A key on P-384.", delegate(claims={"cnf": b"\x08\xa1\x01\xa4\x01\x02\x20\x02\x21" + bstr(bytes(32)) + b"\x22" + bstr(bytes(32))}))
+    yield bad("key-compressed", "A compressed point.", delegate(claims={"cnf": b"\x08\xa1\x01\xa4\x01\x02\x20\x01\x21" + bstr(bytes(32)) + b"\x22\xf5"}))
+    yield bad("key-private", "A private key.", delegate(claims={"cnf": b"\x08\xa1\x01" + cbor2.dumps({1: 1, -1: 6, -2: bytes(32), -4: bytes(32)}, canonical=True)}))
+    yield bad("key-31", "A key of 31 bytes.", delegate(claims={"cnf": b"\x08\xa1\x01\xa3\x01\x01\x20\x06\x21" + bstr(bytes(31))}))
+    no_point = delegate(claims={"cnf": b"\x08\xa1\x01\xa4\x01\x02\x20\x01\x21" + bstr(bytes(32)) + b"\x22" + bstr(bytes(31) + b"\x01")})
+    yield step_six("forged-delegation-no-point", "Coordinates of no point of the curve, rightly delegated.", "forged", replace(no_point, alg=ref.ES256, private=DELEGATE_P256))
 
 
 # --- steps 3 to 6

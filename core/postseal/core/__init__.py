@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from postseal.core.audit import AlarmEvent, AlarmLimits, AuditEvent, AuditSink, FloodLimit, MoreEvents
 from postseal.core.datakeys import DataKeyLimits, OpeningLimits
+from postseal.core.delegation import DelegatedKey
 from postseal.core.errors import (
     AuditUnavailable,
     ConfigError,
@@ -63,6 +64,7 @@ __all__ = [
     "CombinedKeys",
     "ConfigError",
     "DataKeyLimits",
+    "DelegatedKey",
     "Ed25519Key",
     "Es256Key",
     "FloodLimit",

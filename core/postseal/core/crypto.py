@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from postseal.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519
     from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
@@ -37,9 +38,12 @@ __all__ = [
     "equal",
     "fingerprint",
     "hmac_context",
+    "new_private_key",
     "private_key_of",
+    "public_key",
     "public_key_of",
     "random_bytes",
+    "raw_public_key",
     "rsa_oaep_sha256",
     "sha256",
 ]
@@ -162,6 +166,37 @@ def public_key_of(pem: bytes) -> Any:
         return load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm):
         raise ConfigError("this is no public key in PEM, and no certificate") from None
+
+
+def new_private_key(kind: str) -> Any:
+    """Make a private key to sign with: ``"ed25519"``, or any other word for one on P-256."""
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519  # noqa: PLC0415 - loaded by who uses it
+
+    if kind == "ed25519":
+        return ed25519.Ed25519PrivateKey.generate()
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def raw_public_key(key: ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey) -> bytes:
+    """Return the 32 bytes of an Ed25519 key, or both coordinates of a point on P-256, 64 bytes."""
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat  # noqa: PLC0415 - keys are made rarely
+
+    if hasattr(key, "curve"):
+        return key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)[1:]
+    return key.public_bytes(Encoding.Raw, PublicFormat.Raw)
+
+
+def public_key(raw: bytes) -> ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey:
+    """Undo `raw_public_key`.
+
+    Raises:
+        ValueError: No such key.
+    """
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519  # noqa: PLC0415 - loaded by who uses it
+
+    if len(raw) == 32:  # noqa: PLR2004 - as there
+        return ed25519.Ed25519PublicKey.from_public_bytes(raw)
+    return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\x04" + raw)
 
 
 def ecdsa_sha256() -> ECDSA:

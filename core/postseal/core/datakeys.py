@@ -27,7 +27,7 @@ from postseal.core.values import Value
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-__all__ = ["DataKeyLimits", "OpenedKey", "OpeningKeys", "OpeningLimits", "SealingKey", "SealingKeys"]
+__all__ = ["Calls", "DataKeyLimits", "OpenedKey", "OpeningKeys", "OpeningLimits", "SealingKey", "SealingKeys"]
 
 MAX_MESSAGES: Final = 2**28
 MAX_BYTES: Final = 2**38
@@ -289,6 +289,26 @@ def _copy_of(error: _E) -> _E:
         return error
     copied.__cause__ = error.__cause__
     return copied
+
+
+class Calls:
+    """Calls for what is no data key: one in flight for each thing asked."""
+
+    def __init__(self) -> None:
+        self.begin_again()
+        begin_again_in_child(self)
+
+    def begin_again(self) -> None:
+        """Forget who waits: in a forked child they do not exist."""
+        self._flights: _Flights[None] = _Flights()
+
+    def run(self, what: object, call: Callable[[], None]) -> None:
+        """Make the call, or wait for the one under way."""
+        self._flights.run(what, call)
+
+    async def run_async(self, what: object, call: Callable[[], None]) -> None:
+        """Like `run`, without blocking the loop."""
+        await self._flights.run_async(what, call)
 
 
 class SealingKeys:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from postseal.core.context import Headers, byte_head, byte_string, canonical, pairs_of
@@ -209,7 +210,7 @@ class Incoming:
         else:
             algorithm, key_id, protected = outer.algorithm, outer.key_id, outer.protected
             payload, signature = envelope.inner, outer.signature
-        signer = ring.find(key_id, header.sender)
+        signer = ring.find(key_id, header.sender, envelope.credential)
         if signer.algorithm is not algorithm:
             raise Refused(Verdict.FORGED, "the algorithm is not that of the key")
         prefix = to_be_signed_head(algorithm, protected) + external + byte_head(len(payload))
@@ -218,6 +219,8 @@ class Incoming:
             verify(payload, signature)
         except InvalidSignature:
             wrong_signature()
+        if signer.signed_between is not None:
+            _check_signed_between(signer.signed_between, header.seconds)
         return signer
 
     def check_time(self, sent: int, expires: int | None) -> int:
@@ -234,6 +237,10 @@ class Incoming:
         if sent - now > self._skew:
             raise Refused(Verdict.FUTURE, "it seems to come from the future; whose clock is wrong?")
         return (now + self._skew) // 1000
+
+    def _check_both_times(self, between: tuple[int, int], sent: int, expires: int | None) -> int:
+        _check_signed_between(between, sent // 1000)
+        return self.check_time(sent, expires)
 
     def fetch(self, examined: Examined) -> OpenedKey:
         """Do steps 8 and 9. Raises what `OpeningKeys.fetch` does."""
@@ -311,8 +318,11 @@ class Incoming:
         if len(self.learnt) >= _MAX_LEARNT:
             self.forget()
         envelope, signed = examined.envelope, None
+        check_time, always_timed = self.check_time, self._oldest is not None
         if envelope.outer is not None and examined.signer is not None:
             signer = examined.signer
+            if signer.signed_between is not None:
+                check_time, always_timed = partial(self._check_both_times, signer.signed_between), True
             ends = None if signer.retired_until is None else int(signer.retired_until.timestamp() * 1e9)
             signed = Signed(envelope.outer, signer, ends)
         hint = envelope.recipients_bytes[-HINT_SIZE:]
@@ -325,8 +335,8 @@ class Incoming:
             _facts(examined),
             signed,
             external=self._external,
-            check_time=self.check_time,
-            always_timed=self._oldest is not None,
+            check_time=check_time,
+            always_timed=always_timed,
             clock=self._clock,
             monotonic=self._monotonic,
             count=self.tally.tick,
@@ -353,7 +363,7 @@ class Incoming:
 
     def _shapes_of(self, envelope: Envelope, skeleton: Skeleton) -> Shapes:
         outer, recipients = envelope.outer, len(envelope.recipients_bytes)
-        sizes = outer and (outer.algorithm, outer.protected), skeleton.whole, recipients
+        sizes = outer and (outer.algorithm, outer.protected, outer.unprotected), skeleton.whole, recipients
         if len(self._shapes) >= _MAX_SIZES:
             self._shapes.clear()
         return self._shapes.setdefault(sizes, Shapes(skeleton, outer, recipients))
@@ -369,10 +379,16 @@ class Incoming:
         self._plain.clear()
 
 
+def _check_signed_between(between: tuple[int, int], seconds: int) -> None:
+    begins, ends = between
+    if not begins <= seconds <= ends:
+        raise Refused(Verdict.UNKNOWN_KEY, "it was sealed at a time for which its key was not delegated")
+
+
 def _signature_size(policy: Policy, ring: KeyRing | None) -> int:
     if policy.code is not Protection.PRIVACY or ring is None:
         return 0
-    return (ring.active or next(iter(ring))).algorithm.signature_size
+    return ring.signature_size
 
 
 def _facts(examined: Examined) -> Facts:

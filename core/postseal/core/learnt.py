@@ -101,7 +101,9 @@ class Shapes(dict[int, "Shape | None"]):
     def __init__(self, skeleton: Skeleton, outer: Outer | None, recipients: int) -> None:
         self._skeleton = skeleton
         self._recipients = recipients
-        self._before = b"" if outer is None else signed_head(outer.algorithm, outer.protected)
+        self._before = (
+            b"" if outer is None else signed_head(outer.algorithm, outer.protected, outer.unprotected)
+        )
         self._signature = 0 if outer is None else outer.algorithm.signature_size
         self._joins: dict[tuple[int, int], tuple[Callable[..., bytes], slice]] = {}
         """What shapes have in common whose *begins* and *head* are equally long."""

@@ -10,14 +10,15 @@ from postseal.core.context import EMPTY, byte_head, byte_string
 from postseal.core.counting import Tally
 from postseal.core.crypto import NONCE_SIZE, HmacContext, RandomBytes
 from postseal.core.datakeys import SealingKey, SealingKeys, Write
-from postseal.core.errors import ConfigError, nearest
+from postseal.core.errors import ConfigError, KeyUnavailable, nearest
 from postseal.core.forking import ForkSafeLock
 from postseal.core.policy import Policy
-from postseal.core.signing import HmacKey, KeyRing, Sign
+from postseal.core.signing import HmacKey, KeyRing, Renewed, Sign, Voucher
 from postseal.core.wire import (
     ENCRYPT_HEAD,
     MAX_BODY,
     MESSAGE_ID_SIZE,
+    NO_CREDENTIAL,
     TIME_MAX,
     TIME_MIN,
     Algorithm,
@@ -65,6 +66,7 @@ class _Signing(NamedTuple):
 
     algorithm: Algorithm
     key_id: bytes
+    credential: bytes
     sign_raw: Sign
     sign: Sign
     sign_unbound: Sign
@@ -113,7 +115,7 @@ class Outgoing:
         self.passes = policy.mode in ("off", "observe")
         self.frames = bool(policy.encrypt_headers)
         """Whether headers are encrypted with the body."""
-        self.plain = None if self.passes or policy.bind_headers or self.frames else keys
+        self.plain: SealingKeys | None = None if self.passes or policy.bind_headers or self.frames else keys
         """`keys`, where nothing has to be known of a message but its body."""
         self._sender = sender
         self._destination = destination
@@ -127,6 +129,8 @@ class Outgoing:
         self._ring = None if self.passes else ring
         self._lock = ForkSafeLock()
         self._signing: _Signing | None = None
+        self.renewed: Renewed | None = None
+        """What signs with one key after another: before each message, ask it whether it is due."""
         if self._ring is not None:
             self._ring.watch(self)
             with self._lock:
@@ -135,19 +139,31 @@ class Outgoing:
     def _signs(self, ring: KeyRing) -> _Signing:
         sender, destination = self._sender, self._destination
         key = ring.signing_key(sender)
-        key_id = key.id.encode()
-        outer = encode_outer(key.algorithm, key_id)
+        self.renewed = key if isinstance(key, Renewed) else None
+        self.plain = None if self.policy.bind_headers or self.renewed is not None else self.keys
+        if isinstance(key, Renewed):
+            if key.sender != sender:
+                raise ConfigError(f"{key} signs as {key.sender!r} here, and not as {sender!r}")
+            key.watch(self)
+            current = key.current()
+            if current is None:
+                return _no_signing(KeyUnavailable(f"{key} has no key yet that signs"))
+            key = current
+        if isinstance(key, Voucher):
+            raise ConfigError(f"key {key.id!r} only vouches for others: it cannot sign")
+        outer = encode_outer(key.algorithm, key.kid)
         prefix = to_be_signed_head(key.algorithm, outer)
         return _Signing(
             algorithm=key.algorithm,
-            key_id=key_id,
+            key_id=key.kid,
+            credential=key.credential,
             sign_raw=key.signer(sender, destination),
             sign=key.signer(sender, destination, prefix),
             sign_unbound=key.signer(sender, destination, prefix + UNBOUND),
             begin_mac=(
                 key.begun(sender, destination, prefix + UNBOUND).copy if isinstance(key, HmacKey) else None
             ),
-            head=signed_head(key.algorithm, outer),
+            head=signed_head(key.algorithm, outer, key.credential),
         )
 
     def ring_changed(self) -> None:
@@ -158,7 +174,7 @@ class Outgoing:
             try:
                 self._signing = self._signs(self._ring)
             except ConfigError as error:
-                self._signing = _no_signing(str(error))
+                self._signing = _no_signing(error)
         if self.keys is not None and (key := self.keys.key) is not None:
             key.writers.clear()
             key.expiring_writers.clear()
@@ -346,7 +362,8 @@ class Outgoing:
         signature = signing.sign_raw(to_be_signed_head(signing.algorithm, protected) + external + payload)
         self.tally.tick()
         behind = byte_head(signing.algorithm.signature_size)
-        return b"".join((signed_head(signing.algorithm, protected), payload, behind, signature))
+        before = signed_head(signing.algorithm, protected, signing.credential)
+        return b"".join((before, payload, behind, signature))
 
     def _header(
         self,
@@ -403,13 +420,13 @@ def _signs_not(message: bytes) -> bytes:
     raise AssertionError(len(message))
 
 
-def _no_signing(why: str) -> _Signing:
-    """Make what stands for the signing key where the ring no longer has one."""
+def _no_signing(error: ConfigError | KeyUnavailable) -> _Signing:
+    """Make what stands for the signing key where the ring has none."""
 
     def refuse(message: bytes) -> NoReturn:
-        raise ConfigError(f"{why}; a message of {len(message)} bytes was not sent")
+        raise type(error)(f"{error}; a message of {len(message)} bytes was not sealed")
 
-    return _Signing(Algorithm.EDDSA, b"-", refuse, refuse, refuse, None, b"-")
+    return _Signing(Algorithm.EDDSA, b"-", NO_CREDENTIAL, refuse, refuse, refuse, None, b"-")
 
 
 def _utf8_size(value: str) -> int:

@@ -6,16 +6,18 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeAlias, TypeVar
 
 from postseal.core.audit import AlarmEvent, AlarmLimits, AuditEvent, Auditor, AuditSink, FloodLimit
 from postseal.core.context import Headers, check_destination, check_name
 from postseal.core.crypto import HmacContext, MessageKey, RandomBytes, random_bytes
-from postseal.core.datakeys import OpenedKey, OpeningKeys, SealingKeys
+from postseal.core.datakeys import Calls, OpenedKey, OpeningKeys, SealingKeys
 from postseal.core.errors import (
     ConfigError,
     KeyBroken,
     KeyRefused,
+    KeyUnavailable,
     NotMine,
     PostsealError,
     Refused,
@@ -31,7 +33,7 @@ from postseal.core.opened import Opened, Verified, reference_of, varying_of
 from postseal.core.outgoing import LEAST_START, UNBOUND, Outgoing
 from postseal.core.policy import Policies, Policy
 from postseal.core.providers.combined import CombinedKeys
-from postseal.core.signing import KeyRing, deduplication_key
+from postseal.core.signing import Ask, KeyRing, deduplication_key
 from postseal.core.wire import (
     MAX_BODY,
     REFERENCE_SIZE,
@@ -49,6 +51,9 @@ __all__ = ["SealAtHand", "Sealer", "Watcher"]
 
 _MAX_DESTINATIONS: Final = 4096
 """Destinations whose precomputed parts are kept, in each direction."""
+
+_MAX_ASKED: Final = 4
+"""Calls that may be needed to tell whether one signature counts."""
 
 _T = TypeVar("_T")
 _K = TypeVar("_K")
@@ -152,6 +157,7 @@ class Sealer:
         if deduplication_secret is not None:
             deduplication_key(deduplication_secret, "")  # complains now, if it must
         self._lock = ForkSafeLock()
+        self._calls = Calls()
         self._outgoing: dict[str, Outgoing] = {}
         self._incoming: dict[_Where, Incoming] = {}
         self._providers: dict[str, KeyProvider] = {}
@@ -303,6 +309,8 @@ class Sealer:
             return sealed
         if way.passes:
             return body
+        if way.renewed is not None and way.renewed.due():
+            way.renewed.renew()
         if (
             headers is None
             and content_encoding is None
@@ -356,6 +364,8 @@ class Sealer:
         body = _as_bytes(body)
         if way.passes:
             return body
+        if way.renewed is not None and way.renewed.due():
+            await self._calls.run_async(way.renewed, way.renewed.renew)
         beside = self._beside(way.policy, headers, content_encoding, ordering_key)
         external = beside.external(way.policy.bind_headers)
         if body[:1] >= LEAST_START and looks_sealed(body):
@@ -479,7 +489,7 @@ class Sealer:
             short = way.learnt.get(data[way.hint]) if is_delivery and in_reply_to is None else None
             if short is not None and (opened := short(data, beside)) is not None:
                 return opened
-            examined = self._examine(way, data, beside, coordinates)
+            examined = self._asking(partial(self._examine, way, data, beside, coordinates))
             if isinstance(examined, Opened):
                 return examined
             opened = self._finish(way, examined, way.fetch(examined) if way.hides else None)
@@ -522,7 +532,7 @@ class Sealer:
             short = way.learnt.get(data[way.hint]) if is_delivery and in_reply_to is None else None
             if short is not None and (opened := short(data, beside)) is not None:
                 return opened
-            examined = self._examine(way, data, beside, coordinates)
+            examined = await self._asking_async(partial(self._examine, way, data, beside, coordinates))
             if isinstance(examined, Opened):
                 return examined
             key = await way.fetch_async(examined) if way.hides else None
@@ -587,6 +597,8 @@ class Sealer:
             receipt = way.receipt(register, examined)
             verdict = register.ledger.meet(receipt)
             return self._judged(way, opened, receipt, verdict, data=data, coordinates=coordinates)
+        except Ask:
+            return None
         except (Refused, KeyRefused, KeyBroken, NotMine) as error:
             refused = self._refusal(error, way, data, coordinates)
             raise refused from _cause(error, refused)
@@ -632,8 +644,8 @@ class Sealer:
         data = _as_bytes(envelope)
         beside = self._beside(way.policy, headers, content_encoding, ordering_key, in_reply_to)
         try:
-            verified = way.verified(way.examine(data, beside))
-        except Refused as error:
+            verified = way.verified(self._asking(partial(way.examine, data, beside)))
+        except (Refused, KeyRefused) as error:
             refused = self._refusal(error, way, data, coordinates)
             raise refused from _cause(error, refused)
         way.tally.tick()
@@ -875,6 +887,24 @@ class Sealer:
                 return Opened.in_clear(data)
         return way.examine(data, beside)
 
+    def _asking(self, step: Callable[[], _T]) -> _T:
+        """Do *step*, once it is known what takes a call to know."""
+        for _ in range(_MAX_ASKED):
+            try:
+                return step()
+            except Ask as ask:
+                self._calls.run(ask.what, ask.call)
+        raise KeyUnavailable("what was asked was not kept")
+
+    async def _asking_async(self, step: Callable[[], _T]) -> _T:
+        """Like `_asking`, without blocking the loop."""
+        for _ in range(_MAX_ASKED):
+            try:
+                return step()
+            except Ask as ask:
+                await self._calls.run_async(ask.what, ask.call)
+        raise KeyUnavailable("what was asked was not kept")
+
     @staticmethod
     def _finish(way: Incoming, examined: Examined, key: OpenedKey | None) -> Opened:
         """Open what was examined; with no *key*, what is in integrity."""
@@ -940,7 +970,7 @@ class Sealer:
         """
         incoming = self._incoming.get(destination) or self._make_incoming(destination)
         try:
-            examined = incoming.examine(body, beside)
+            examined = self._asking(partial(incoming.examine, body, beside))
             if incoming.keys is not None:
                 incoming.decrypt(examined, _our_key(way, examined) or incoming.fetch(examined).key)
         except (Refused, KeyRefused, KeyBroken, NotMine) as error:
@@ -953,7 +983,7 @@ class Sealer:
     ) -> bytes:
         incoming = self._incoming.get(destination) or self._make_incoming(destination)
         try:
-            examined = incoming.examine(body, beside)
+            examined = await self._asking_async(partial(incoming.examine, body, beside))
             if incoming.keys is not None:
                 ours = _our_key(way, examined)
                 incoming.decrypt(examined, ours or (await incoming.fetch_async(examined)).key)

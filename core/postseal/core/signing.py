@@ -12,33 +12,40 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias, get_args
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias, get_args, runtime_checkable
 from weakref import WeakSet
 
 from postseal.core import crypto
 from postseal.core.context import check_name, head, text
 from postseal.core.errors import ConfigError, Refused, Verdict, nearest
 from postseal.core.forking import ForkSafeLock
-from postseal.core.wire import MAX_KEY_ID, Algorithm
+from postseal.core.wire import MAX_KEY_ID, NO_CREDENTIAL, Algorithm, Credential
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 __all__ = [
+    "AnyKey",
+    "Ask",
     "Ed25519Key",
     "Es256Key",
     "HmacKey",
     "KeyRing",
     "Origin",
+    "Renewed",
+    "RingKey",
     "Sign",
     "SigningKey",
     "State",
     "Verify",
+    "Voucher",
     "Watcher",
     "deduplication_key",
+    "vouched_key",
 ]
 
 Sign: TypeAlias = Callable[[bytes], bytes]
@@ -54,6 +61,22 @@ _MIN_SECRET: Final = 32
 _HMAC_INFO: Final = b"postseal v1 HMAC"
 _DEDUPLICATION_INFO: Final = b"postseal v1 deduplication"
 _COORDINATE: Final = 32
+_MAX_VOUCHED: Final = 1024
+"""Keys that are vouched for, kept by one ring."""
+
+
+class Ask(Exception):
+    """Whether a key may verify takes a call. Make it, once for each *what*, and try again. Never leaves the core.
+
+    Attributes:
+        what: Names the question.
+        call: Asks it, and keeps the answer where it was missing. Raises `KeyUnavailable`, `KeyRefused` or `Refused`.
+    """
+
+    def __init__(self, what: object, call: Callable[[], None]) -> None:
+        super().__init__(what)
+        self.what = what
+        self.call = call
 
 
 class Origin(StrEnum):
@@ -72,7 +95,22 @@ class SigningKey(Protocol):
 
     @property
     def id(self) -> str:
-        """Names it in envelopes: 1 to 64 bytes of UTF-8."""
+        """Names it in the policy: 1 to 64 bytes of UTF-8."""
+        ...
+
+    @property
+    def kid(self) -> bytes:
+        """Names it in envelopes: 1 to 64 bytes."""
+        ...
+
+    @property
+    def credential(self) -> bytes:
+        """What envelopes carry of it: their unprotected header."""
+        ...
+
+    @property
+    def signed_between(self) -> tuple[int, int] | None:
+        """When a message must have been sealed that it verifies: first and last second since the epoch; None for any time."""
         ...
 
     @property
@@ -119,11 +157,92 @@ class SigningKey(Protocol):
         ...
 
 
-class _Key:
+@runtime_checkable
+class Voucher(Protocol):
+    """Something of a ring that verifies through keys which it vouches for, by what an envelope carries of them."""
+
+    @property
+    def id(self) -> str:
+        """Names it in the policy."""
+        ...
+
+    @property
+    def origin(self) -> Origin:
+        """What its keys prove."""
+        ...
+
+    @property
+    def state(self) -> State:
+        """Whether its keys sign and verify."""
+        ...
+
+    @property
+    def retired_until(self) -> datetime | None:
+        """When it ends to vouch."""
+        ...
+
+    @property
+    def senders(self) -> frozenset[str] | None:
+        """For whom it may vouch."""
+        ...
+
+    @property
+    def can_sign(self) -> bool:
+        """Whether it makes keys that sign here."""
+        ...
+
+    @property
+    def public_key_fingerprints(self) -> frozenset[bytes]:
+        """Of the public keys that it knows beforehand."""
+        ...
+
+    def vouch(self, unverified_key_id: bytes, unverified_credential: Credential | None) -> SigningKey | None:
+        """Return the key of that id, good until its `retired_until`, or None where it is none of ours.
+
+        Raises:
+            Refused: *forged*, *unknown-key* or *unknown-sender*.
+            Ask: Nobody can tell without a call.
+            KeyUnavailable: It cannot be told now.
+        """
+        ...
+
+
+@runtime_checkable
+class Renewed(Protocol):
+    """Something of a ring that signs with one key after another."""
+
+    @property
+    def sender(self) -> str | None:
+        """As whom it signs."""
+        ...
+
+    def current(self) -> SigningKey | None:
+        """Return the key that signs now; None where there is none yet."""
+        ...
+
+    def due(self) -> bool:
+        """Tell whether `renew` must be waited for before the next message is signed."""
+        ...
+
+    def renew(self) -> None:
+        """Make the next key, if it is time. Raises `KeyUnavailable` or `KeyRefused`."""
+        ...
+
+    def watch(self, watcher: Watcher) -> None:
+        """Have *watcher* told of each new key, for as long as it lives."""
+
+
+AnyKey: TypeAlias = "SigningKey | Voucher"
+"""What a ring is made of."""
+
+
+class RingKey:
     """What all keys of a ring have in common."""
 
     algorithm: Algorithm
     origin: Origin
+    credential: bytes = NO_CREDENTIAL
+    signed_between: tuple[int, int] | None = None
 
     def __init__(
         self,
@@ -133,6 +252,7 @@ class _Key:
         retired_until: datetime | None,
     ) -> None:
         self.id = check_name(key_id, "a signing key's id", most=MAX_KEY_ID)
+        self.kid = self.id.encode()
         if isinstance(senders, str):
             raise ConfigError(f"senders of key {key_id!r} must be a list of names, not one text")
         self.senders = (
@@ -151,6 +271,12 @@ class _Key:
         self.state: State = state
         self.retired_until = retired_until
 
+    def must_name_senders(self) -> frozenset[str]:
+        """Return the senders of a key that is not everybody's."""
+        if self.senders is None:
+            raise ConfigError(f"key {self.id!r} must name its senders: whose signature is it?")
+        return self.senders
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id!r} {self.state}>"
 
@@ -158,7 +284,7 @@ class _Key:
         raise TypeError("a key is not for pickling")
 
 
-class HmacKey(_Key):
+class HmacKey(RingKey):
     """HMAC-SHA-256 with a key derived for each sender and destination from a shared *secret*.
 
     Args:
@@ -222,7 +348,7 @@ class HmacKey(_Key):
         return verify
 
 
-class _AsymmetricKey(_Key):
+class _AsymmetricKey(RingKey):
     """A key pair, or its public half. It belongs to the senders that it names, and it must name some."""
 
     origin = Origin.SENDER
@@ -237,8 +363,7 @@ class _AsymmetricKey(_Key):
         given: tuple[object, object],
     ) -> None:
         super().__init__(key_id, senders, state, retired_until)
-        if self.senders is None:
-            raise ConfigError(f"key {key_id!r} must name its senders: whose signature is it?")
+        self.must_name_senders()
         if sum(part is not None for part in given) != 1:
             raise ConfigError(f"key {key_id!r} takes either a private key or a public key")
 
@@ -276,6 +401,7 @@ class Ed25519Key(_AsymmetricKey):
             raise ConfigError(f"key {key_id!r} is no Ed25519 key: {type(public).__name__}")
         self._public = public
         self.public_key_fingerprints = frozenset({crypto.fingerprint(public)})
+        self.public_bytes = crypto.raw_public_key(public)
 
     @property
     def can_sign(self) -> bool:
@@ -328,6 +454,7 @@ class Es256Key(_AsymmetricKey):
             raise ConfigError(f"key {key_id!r} is no P-256 key")
         self._public = public
         self.public_key_fingerprints = frozenset({crypto.fingerprint(public)})
+        self.public_bytes = crypto.raw_public_key(public)
 
     @property
     def can_sign(self) -> bool:
@@ -382,33 +509,54 @@ class KeyRing:
         ConfigError: No keys, or two of one id.
     """
 
-    __slots__ = ("__weakref__", "_clock", "_keys", "_lock", "_opening", "_watchers", "active")
+    __slots__ = (
+        "__weakref__",
+        "_all",
+        "_clock",
+        "_keys",
+        "_lock",
+        "_opening",
+        "_vouched",
+        "_vouchers",
+        "_watchers",
+        "active",
+    )
 
-    def __init__(self, keys: Iterable[SigningKey], *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, keys: Iterable[AnyKey], *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._lock = ForkSafeLock()
         self._watchers: WeakSet[Watcher] = WeakSet()
         self._opening: frozenset[bytes] = frozenset()
+        self._all: tuple[AnyKey, ...] = ()
         self._keys: Mapping[bytes, SigningKey] = MappingProxyType({})
-        self.active: SigningKey | None = None
+        self._vouchers: tuple[Voucher, ...] = ()
+        self._vouched: dict[bytes, SigningKey] = {}
+        self.active: AnyKey | None = None
         self.replace(keys)
 
-    def replace(self, keys: Iterable[SigningKey]) -> None:
+    def replace(self, keys: Iterable[AnyKey]) -> None:
         """Have *keys* from now on, and no others, in every sealer that has this ring. Messages that are under way go on with either.
 
         Raises:
             ConfigError: As for the class; or one of them is also a key to open with. Then nothing has changed.
         """
-        found: dict[bytes, SigningKey] = {}
+        found: dict[str, AnyKey] = {}
         for key in keys:
-            if found.setdefault(key.id.encode(), key) is not key:
+            if found.setdefault(key.id, key) is not key:
                 raise ConfigError(f"two keys of one ring have the id {key.id!r}")
+            if getattr(key, "remote", False):
+                raise ConfigError(
+                    f"key {key.id!r} would take a call for each message: give the ring a DelegatedKey of it"
+                )
         if not found:
             raise ConfigError("a key ring needs a key")
+        vouchers = tuple(key for key in found.values() if isinstance(key, Voucher))
+        keys_by_kid = {key.kid: key for key in found.values() if not isinstance(key, Voucher)}
         with self._lock:
             _check_apart(found.values(), self._opening)
             # What signs from now on must verify already.
-            self._keys = MappingProxyType(found)
+            self._all = tuple(found.values())
+            self._keys, self._vouchers, self._vouched = MappingProxyType(keys_by_kid), vouchers, {}
             self.active = next((k for k in found.values() if k.state == "active" and k.can_sign), None)
             watchers = tuple(self._watchers)
         for watcher in watchers:
@@ -430,26 +578,32 @@ class KeyRing:
         """
         with self._lock:
             opening = self._opening.union(opening)
-            _check_apart(self._keys.values(), opening)
+            _check_apart(self._all, opening)
             self._opening = opening
 
     def holds(self, key: SigningKey) -> bool:
         """Tell whether that very key is in the ring still."""
-        return self._keys.get(key.id.encode()) is key
+        return (self._keys.get(key.kid) or self._vouched.get(key.kid)) is key
 
-    def __iter__(self) -> Iterator[SigningKey]:
-        return iter(self._keys.values())
+    def __iter__(self) -> Iterator[AnyKey]:
+        return iter(self._all)
 
     def __repr__(self) -> str:
-        return f"<KeyRing {', '.join(key.id for key in self._keys.values())}>"
+        return f"<KeyRing {', '.join(key.id for key in self._all)}>"
+
+    @property
+    def signature_size(self) -> int:
+        """Bytes of the signatures that are made here; where none are, of those of the first key."""
+        key = self.active or self._all[0]
+        return 64 if isinstance(key, Voucher) else key.algorithm.signature_size
 
     @property
     def has_private(self) -> bool:
         """Whether one of its keys has a private part. The secret of an HMAC is none: it is what verifies."""
         return any(key.can_sign and key.origin is not Origin.GROUP for key in self)
 
-    def signing_key(self, sender: str) -> SigningKey:
-        """Return the key that signs for *sender*.
+    def signing_key(self, sender: str) -> AnyKey:
+        """Return the key that signs for *sender*: itself, or what makes one after another (`Renewed`).
 
         Raises:
             ConfigError: There is none here, or it is another sender's.
@@ -461,13 +615,22 @@ class KeyRing:
             raise ConfigError(f"key {key.id!r} is not for sender {sender!r}{nearest(sender, key.senders)}")
         return key
 
-    def find(self, unverified_key_id: bytes, unverified_sender: str) -> SigningKey:
+    def find(
+        self,
+        unverified_key_id: bytes,
+        unverified_sender: str,
+        unverified_credential: Credential | None = None,
+    ) -> SigningKey:
         """Return the key that may now verify a message which says that *unverified_sender* signed it.
 
         Raises:
-            Refused: *unknown-key* or *unknown-sender*.
+            Refused: *unknown-key*, *unknown-sender*, or what a voucher says.
+            Ask: A voucher cannot tell without a call.
+            KeyUnavailable: A voucher cannot tell now.
         """
         key = self._keys.get(unverified_key_id)
+        if key is None and self._vouchers:
+            key = self._vouched_for(unverified_key_id, unverified_credential)
         if key is None or not self.may_verify(key):
             raise Refused(Verdict.UNKNOWN_KEY, "the signing key is not in the ring, or no longer verifies")
         if key.senders is not None and unverified_sender not in key.senders:
@@ -476,14 +639,73 @@ class KeyRing:
             )
         return key
 
-    def may_verify(self, key: SigningKey) -> bool:
+    def _vouched_for(self, key_id: bytes, credential: Credential | None) -> SigningKey | None:
+        """Return the key that one of the vouchers vouches for, and keep it for as long as it does."""
+        known = self._vouched
+        key = known.get(key_id)
+        if key is not None and self.may_verify(key):
+            return key
+        for voucher in self._vouchers:
+            if self.may_verify(voucher) and (key := voucher.vouch(key_id, credential)) is not None:
+                with self._lock:
+                    while len(known) >= _MAX_VOUCHED:
+                        del known[next(iter(known))]
+                    known[key_id] = key  # where the ring changed meanwhile, nobody looks there
+                return key
+        return None
+
+    def may_verify(self, key: AnyKey) -> bool:
         """Tell whether *key* verifies now."""
         if key.state == "revoked":
             return False
         return key.retired_until is None or self._clock() < key.retired_until.timestamp()
 
 
-def _check_apart(keys: Iterable[SigningKey], opening: frozenset[bytes]) -> None:
+def vouched_key(
+    public_key: PublicKeyTypes,
+    *,
+    voucher: Voucher,
+    kid: bytes,
+    senders: Iterable[str],
+    until: float,
+    signed_between: tuple[int, int] | None = None,
+) -> Ed25519Key | Es256Key:
+    """Make the key that verifies in the name of *voucher*.
+
+    Args:
+        public_key: Ed25519, or on P-256.
+        voucher: Who vouches for it.
+        kid: Names it in envelopes.
+        senders: Who may use it.
+        until: Seconds since the epoch, to which it is vouched for.
+        signed_between: When a message must have been sealed that it verifies.
+
+    Raises:
+        ConfigError: It is a key of another kind.
+    """
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519  # noqa: PLC0415 - loaded by who uses it
+
+    ends = datetime.fromtimestamp(until, UTC)
+    if voucher.retired_until is not None:
+        ends = min(ends, voucher.retired_until)
+    key: Ed25519Key | Es256Key
+    if isinstance(public_key, ed25519.Ed25519PublicKey):
+        key = Ed25519Key(
+            voucher.id, public_key=public_key, senders=senders, state="retired", retired_until=ends
+        )
+    elif isinstance(public_key, ec.EllipticCurvePublicKey):
+        key = Es256Key(
+            voucher.id, public_key=public_key, senders=senders, state="retired", retired_until=ends
+        )
+    else:
+        raise ConfigError(f"a key to sign with is Ed25519 or on P-256, not {type(public_key).__name__}")
+    key.kid = kid
+    key.origin = voucher.origin
+    key.signed_between = signed_between
+    return key
+
+
+def _check_apart(keys: Iterable[AnyKey], opening: frozenset[bytes]) -> None:
     for key in keys:
         if not opening.isdisjoint(key.public_key_fingerprints):
             raise ConfigError(

@@ -19,6 +19,8 @@ from postseal.core.errors import ConfigError, Refused, Verdict
 __all__ = [
     "MAX_TEXT",
     "Algorithm",
+    "Credential",
+    "Delegation",
     "Envelope",
     "Header",
     "Outer",
@@ -52,6 +54,19 @@ FRAMING: Final = 1
 """The one framing there is. Source: SPEC.md 3.5."""
 TIME_MIN: Final = 2**16
 TIME_MAX: Final = 2**32 - 1
+MAX_CERTIFICATES: Final = 5
+MAX_CERTIFICATE: Final = 8192
+COORDINATE: Final = 32
+MAX_DELEGATION: Final = 512
+"""Bytes of a delegation's claims: 255 of the sender and what else there is."""
+X5CHAIN: Final = 33
+"""Label of a chain of certificates. Source: RFC 9360 2."""
+KCWT: Final = 13
+"""Label of a CWT that confirms a key. Source: RFC 9528 10.6."""
+NO_CREDENTIAL: Final = b"\xa0"
+"""The unprotected header that holds nothing."""
+DELEGATION_DOMAIN: Final = b"postseal v1 delegation"
+"""``external_aad`` of a delegation. What signs messages begins there with another byte."""
 
 TAG_ENCRYPT: Final = 96
 TAG_MAC: Final = 17
@@ -154,13 +169,97 @@ class Header(NamedTuple):
         return filled[start:stop]
 
 
+class Delegation(NamedTuple):
+    """A CWT in which one key says that another signs for it, for a while. Source: SPEC.md 7.3; RFC 8392; RFC 8747 3.2.
+
+    Nothing in it is authenticated yet. *begins* and *ends* are seconds since the epoch.
+    """
+
+    algorithm: Algorithm
+    """Of the key that delegates."""
+    key_id: bytes
+    """Names that key."""
+    sender: str
+    begins: int
+    ends: int
+    delegate: Algorithm
+    """What the other key is for."""
+    public_key: bytes
+    """That key: 32 bytes of Ed25519, or both coordinates of a point on P-256."""
+    signature: bytes = b""
+
+    def protected(self) -> bytes:
+        """Encode its protected header."""
+        return b"\xa2\x01" + integer(self.algorithm) + b"\x04" + byte_string(self.key_id)
+
+    def claims(self) -> bytes:
+        """Encode its payload."""
+        return b"".join(
+            (
+                b"\xa4\x02",
+                text(self.sender),
+                b"\x04",
+                head(_UNSIGNED, self.ends),
+                b"\x05",
+                head(_UNSIGNED, self.begins),
+                b"\x08\xa1\x01",
+                self._cose_key(),
+            )
+        )
+
+    def _cose_key(self) -> bytes:
+        if self.delegate is Algorithm.EDDSA:  # kty OKP, crv Ed25519
+            return b"\xa3\x01\x01\x20\x06\x21" + byte_string(self.public_key)
+        x, y = self.public_key[:COORDINATE], self.public_key[COORDINATE:]  # kty EC2, crv P-256
+        return b"\xa4\x01\x02\x20\x01\x21" + byte_string(x) + b"\x22" + byte_string(y)
+
+    def to_be_signed(self) -> bytes:
+        """Encode what the delegating key signs."""
+        start = to_be_signed_head(self.algorithm, self.protected())
+        return start + byte_string(DELEGATION_DOMAIN) + byte_string(self.claims())
+
+    def encode(self) -> bytes:
+        """Encode the whole."""
+        start = signed_head(self.algorithm, self.protected())
+        return start + byte_string(self.claims()) + byte_string(self.signature)
+
+
+class Credential(NamedTuple):
+    """What a signed envelope carries of the key that signed it, in its unprotected header: the key's id binds it. Source: SPEC.md 7.1.
+
+    *value* is as it stood there, without its label.
+    """
+
+    label: int
+    value: bytes
+    certificates: tuple[bytes, ...] = ()
+    delegation: Delegation | None = None
+
+    def encode(self) -> bytes:
+        """Encode the unprotected header."""
+        return b"\xa1" + integer(self.label) + self.value
+
+    @classmethod
+    def chain(cls, certificates: Sequence[bytes]) -> Credential:
+        """Make that of a chain of certificates, the signer's own first."""
+        items = tuple(map(byte_string, certificates))
+        value = items[0] if len(items) == 1 else head(_ARRAY, len(items)) + b"".join(items)
+        return cls(X5CHAIN, value, tuple(certificates))
+
+    @classmethod
+    def of(cls, delegation: Delegation) -> Credential:
+        """Make that of a delegation."""
+        return cls(KCWT, delegation.encode(), (), delegation)
+
+
 class Outer(NamedTuple):
-    """What signs an encrypting envelope, in privacy. *head* is all that stands before the payload's own head."""
+    """What signs an encrypting envelope, in privacy. *unprotected* is its unprotected header."""
 
     algorithm: Algorithm
     key_id: bytes
     protected: bytes
     signature: bytes
+    unprotected: bytes = NO_CREDENTIAL
 
 
 class Envelope(NamedTuple):
@@ -175,6 +274,7 @@ class Envelope(NamedTuple):
         outer: What signs it, in privacy.
         inner: The bytes of the encrypting envelope itself, in privacy.
         signature: MAC or signature, in integrity.
+        credential: What it carries of the key that signed it.
     """
 
     protected: bytes
@@ -185,6 +285,7 @@ class Envelope(NamedTuple):
     outer: Outer | None = None
     inner: bytes = b""
     signature: bytes = b""
+    credential: Credential | None = None
 
 
 class Template:
@@ -379,9 +480,9 @@ def encode_outer(algorithm: Algorithm, key_id: bytes) -> bytes:
     )
 
 
-def signed_head(algorithm: Algorithm, protected: bytes) -> bytes:
+def signed_head(algorithm: Algorithm, protected: bytes, unprotected: bytes = NO_CREDENTIAL) -> bytes:
     """Encode what a signed envelope has before its payload's head."""
-    return head(_TAG, algorithm.tag) + b"\x84" + byte_string(protected) + b"\xa0"
+    return head(_TAG, algorithm.tag) + b"\x84" + byte_string(protected) + unprotected
 
 
 def to_be_signed_head(algorithm: Algorithm, protected: bytes) -> bytes:
@@ -475,14 +576,18 @@ def _recipients(reader: Reader) -> tuple[Recipient, ...]:
 def _signed(reader: Reader, tag: int) -> Envelope:
     reader.expect(_ARRAY, 4)
     protected = reader.byte_string(3, 65535)
-    reader.expect(_MAP, 0)
+    start = reader.position
+    credential = _credential(reader, tag)
+    unprotected = reader.data[start : reader.position]
     payload = reader.byte_string(0, reader.end)
     signature = reader.byte_string(32, 64)
     outer = _outer(protected, signature)
     if outer is None:
         header = _header(protected, encrypting=False)
         _check_signature_form(reader, header.algorithm, tag, signature)
-        return Envelope(protected=protected, header=header, payload=payload, signature=signature)
+        return Envelope(
+            protected=protected, header=header, payload=payload, signature=signature, credential=credential
+        )
     _check_signature_form(reader, outer.algorithm, tag, signature)
     if payload[:3] != ENCRYPT_HEAD:
         reader.malformed("a signed envelope that says it encrypts holds no encrypting one")
@@ -491,7 +596,94 @@ def _signed(reader: Reader, tag: int) -> Envelope:
     inner.finish()
     if envelope.header.protection is not Protection.PRIVACY:
         reader.malformed("a signed envelope holds one that is not of privacy")
-    return envelope._replace(outer=outer, inner=payload)
+    return envelope._replace(
+        outer=outer._replace(unprotected=unprotected), inner=payload, credential=credential
+    )
+
+
+def _credential(reader: Reader, tag: int) -> Credential | None:
+    """Read the unprotected header of a signed envelope. Source: SPEC.md 7.1."""
+    if not reader.take(_MAP):
+        return None
+    reader.position -= 1
+    reader.expect(_MAP, 1)
+    if tag != TAG_SIGN:
+        reader.malformed("a MAC carries no credential")
+    label = reader.integer()
+    start = reader.position
+    certificates: tuple[bytes, ...] = ()
+    delegation = None
+    if label == X5CHAIN:
+        certificates = _certificates(reader)
+    elif label == KCWT:
+        delegation = _delegation(reader)
+    else:
+        reader.malformed("an unprotected header parameter that is not of this profile")
+    return Credential(label, reader.data[start : reader.position], certificates, delegation)
+
+
+def _certificates(reader: Reader) -> tuple[bytes, ...]:
+    """Read ``COSE_X509``: a byte string, or an array of two and more. Source: RFC 9360 2."""
+    if reader.peek() >> 5 == _BYTES:
+        return (reader.byte_string(1, MAX_CERTIFICATE),)
+    count = reader.take(_ARRAY)
+    if not 2 <= count <= MAX_CERTIFICATES:  # noqa: PLR2004 - as the docstring says
+        reader.malformed(
+            f"a chain of {count} certificates; 1 to {MAX_CERTIFICATES} may be, and one is no array"
+        )
+    return tuple(reader.byte_string(1, MAX_CERTIFICATE) for _ in range(count))
+
+
+def _delegation(reader: Reader) -> Delegation:
+    tag = reader.take(_TAG)
+    reader.expect(_ARRAY, 4)
+    protected = reader.byte_string(6, 6 + MAX_KEY_ID)
+    header = Reader(protected, 0, len(protected), "delegation's header")
+    header.expect(_MAP, 2)
+    algorithm = _algorithm(header)
+    header.expect(_UNSIGNED, 4)
+    key_id = header.byte_string(1, MAX_KEY_ID)
+    header.finish()
+    reader.expect(_MAP, 0)
+    payload = reader.byte_string(0, MAX_DELEGATION)
+    claims = Reader(payload, 0, len(payload), "delegation")
+    claims.expect(_MAP, 4)
+    claims.expect(_UNSIGNED, 2)
+    sender = claims.name(1, MAX_TEXT)
+    claims.expect(_UNSIGNED, 4)
+    ends = claims.time()
+    claims.expect(_UNSIGNED, 5)
+    begins = claims.time()
+    claims.expect(_UNSIGNED, 8)
+    claims.expect(_MAP, 1)
+    claims.expect(_UNSIGNED, 1)
+    delegate, public_key = _cose_key(claims)
+    claims.finish()
+    signature = reader.byte_string(32, 64)
+    _check_signature_form(reader, algorithm, tag, signature)
+    return Delegation(algorithm, key_id, sender, begins, ends, delegate, public_key, signature)
+
+
+def _cose_key(reader: Reader) -> tuple[Algorithm, bytes]:
+    """Read an Ed25519 key or one on P-256, and no other. Source: RFC 9053 7."""
+    count = reader.take(_MAP)
+    reader.expect(_UNSIGNED, 1)
+    if count == 3 and reader.peek() == 1:  # noqa: PLR2004 - kty OKP, crv, x
+        for number in (1, -1, 6, -2):
+            _expect_integer(reader, number)
+        return Algorithm.EDDSA, reader.byte_string(32, 32)
+    if count != 4:  # noqa: PLR2004 - kty EC2, crv, x, y
+        reader.malformed("a key that is neither Ed25519 nor on P-256")
+    for number in (2, -1, 1, -2):
+        _expect_integer(reader, number)
+    x = reader.byte_string(COORDINATE, COORDINATE)
+    _expect_integer(reader, -3)
+    return Algorithm.ES256, x + reader.byte_string(COORDINATE, COORDINATE)
+
+
+def _expect_integer(reader: Reader, number: int) -> None:
+    if reader.integer() != number:
+        reader.malformed("a key that is neither Ed25519 nor on P-256")
 
 
 def _check_signature_form(reader: Reader, algorithm: Algorithm, tag: int, signature: bytes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from postseal.core.wire import VERSION, Algorithm, Envelope, Header, Protection, Recipient
+from postseal.core.wire import VERSION, Algorithm, Credential, Envelope, Header, Protection, Recipient
 
 __all__ = ["anatomy"]
 
@@ -114,6 +114,25 @@ def _signature(envelope: Envelope) -> dict[str, Any] | None:
         "key_id_hex": key_id.hex(),
         "bytes": len(signature),
         "would_prove": proves,
+        "credential": _credential(envelope.credential),
+    }
+
+
+def _credential(credential: Credential | None) -> dict[str, Any] | None:
+    if credential is None:
+        return None
+    size = len(credential.encode())
+    delegation = credential.delegation
+    if delegation is None:
+        return {"kind": "certificates", "count": len(credential.certificates), "bytes": size}
+    return {
+        "kind": "delegation",
+        "by": _named(delegation.key_id) or delegation.key_id.hex(),
+        "by_algorithm": _SIGNING[delegation.algorithm][0],
+        "sender": delegation.sender,
+        "begins": _time(delegation.begins),
+        "ends": _time(delegation.ends),
+        "bytes": size,
     }
 
 
