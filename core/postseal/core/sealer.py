@@ -251,7 +251,7 @@ class Sealer:
 
     # -- sealing ---------------------------------------------------------------------------------------------------
 
-    def seal(
+    def seal(  # noqa: C901 - one step after the other; a call less for what is common
         self,
         body: bytes,
         *,
