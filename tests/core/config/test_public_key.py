@@ -8,10 +8,11 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
-from postseal.core import OpeningKey, Refused, Sealer
+from postseal.core import BranchKeys, OpeningKey, PublicKeyRecipients, Refused, Sealer
 from postseal.core.cli._app import run
 from postseal.core.config import PolicyFile
 from postseal.core.errors import ConfigError
+from postseal.core.providers.branch_stores import MemoryBranches
 from tests.core.authority import Authority
 
 SIGNER = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
@@ -129,3 +130,17 @@ def test_recover_verifies_with_the_signers_of_a_policy_file(files, capsys):
     assert report["proofs"] == {"sender": 1, "group": 0, "none": 0, "unchecked": 0}
     assert report["failures"][0]["examples"] == ["forged.bin"]
     assert report["failures"][0]["reason"].startswith("forged")
+
+
+def test_what_the_file_has_no_word_for_is_handed_in(files):
+    """Branch keys, directories and groups: docs/keys.md."""
+    path = files()
+    section = 'provider = "public-key"\ncertificate = "main.pem"'
+    path.write_text(path.read_text().replace(section, 'provider = "given"'))
+    keys = BranchKeys(
+        PublicKeyRecipients([files.key.public], open_with=[files.key]), MemoryBranches(), "orders"
+    )
+    sealer = Sealer.from_file(path, keys={"main": keys})
+    envelope = sealer.seal(b"4111", destination="kafka:orders")
+    sealer.close()
+    assert sealer.open(envelope, destination="kafka:orders").body == b"4111"
