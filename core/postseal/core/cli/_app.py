@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, cast
 import typer
 from typer.main import get_command
 
-from postseal.core.cli import archive, audit, demo, group, inspect, policy, recover, rewrap
+from postseal.core.cli import archive, audit, demo, group, inspect, plan, policy, recover, rewrap
 from postseal.core.cli._commands import Commands
 from postseal.core.cli._console import printable
 from postseal.core.errors import PostsealError, nearest
@@ -31,6 +31,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo.command)
 app.command("inspect")(inspect.command)
+app.command("plan")(plan.command)
 app.command("recover")(recover.command)
 app.command("rewrap")(rewrap.command)
 app.add_typer(archive.app, name="archive", cls=Commands)
