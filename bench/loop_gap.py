@@ -46,7 +46,7 @@ class SlowKeys:
         return self._inner.unwrap(recipients, context)
 
 
-def measure_loop_gap(rounds: int = ROUNDS) -> dict:
+def measure(rounds: int = ROUNDS) -> dict:
     """Return the longest gap of the loop, in milliseconds, over sealing and opening with a cold cache; the median of *rounds*."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -89,7 +89,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true")
     as_json = parser.parse_args().json
-    figures = measure_loop_gap()
+    figures = measure()
     if as_json:
         print(json.dumps(figures, indent=2))
         return

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 from postseal.core.audit import AlarmEvent, AlarmLimits, AuditEvent, AuditSink, FloodLimit, MoreEvents
 from postseal.core.datakeys import DataKeyLimits, OpeningLimits
-from postseal.core.delegation import DelegatedKey
 from postseal.core.errors import (
     AuditUnavailable,
     ConfigError,
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from postseal.core.audit.files import AuditFile
     from postseal.core.audit.syslog import AuditSyslog
     from postseal.core.certified import X509Key, X509Roots
+    from postseal.core.delegation import DelegatedKey
     from postseal.core.providers.aws_kms import AwsKms
     from postseal.core.providers.azure_key_vault import AzureKeyVault
     from postseal.core.providers.branch import BranchKeys
@@ -112,6 +112,7 @@ _LAZY = {
     "AwsKms": "postseal.core.providers.aws_kms",
     "AzureKeyVault": "postseal.core.providers.azure_key_vault",
     "BranchKeys": "postseal.core.providers.branch",
+    "DelegatedKey": "postseal.core.delegation",
     "OpeningKey": "postseal.core.publickeys",
     "PublicKeyRecipients": "postseal.core.providers.public_key",
     "RecipientKey": "postseal.core.publickeys",
@@ -126,7 +127,7 @@ _LAZY = {
     "X509Key": "postseal.core.certified",
     "X509Roots": "postseal.core.certified",
 }
-"""Key providers, certificates and ledgers are loaded by who uses them."""
+"""Key providers, certificates, delegation and ledgers are loaded by who uses them."""
 
 
 def __getattr__(name: str) -> Any:

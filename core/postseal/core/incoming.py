@@ -12,7 +12,6 @@ from postseal.core.counting import Tally
 from postseal.core.crypto import TAG_SIZE, InvalidSignature, InvalidTag, MessageKey
 from postseal.core.datakeys import OpenedKey, OpeningKeys
 from postseal.core.errors import ConfigError, KeyUnavailable, Refused, Verdict
-from postseal.core.framing import stands_beside, unframe
 from postseal.core.learnt import (
     HINT_SIZE,
     Shapes,
@@ -179,6 +178,8 @@ class Incoming:
 
     @staticmethod
     def _check_beside(names: tuple[str, ...], beside: Beside) -> None:
+        from postseal.core.framing import stands_beside  # noqa: PLC0415 - for who encrypts headers, as below
+
         if (name := stands_beside(names, beside.headers)) is not None:
             raise Refused(
                 Verdict.FORGED, f"a header stands beside it that is encrypted with the body: {name!r}"
@@ -285,6 +286,8 @@ class Incoming:
     def _opened(self, examined: Examined, body: bytes) -> Opened:
         header, facts = examined.envelope.header, _facts(examined)
         if header.framed:
+            from postseal.core.framing import unframe  # noqa: PLC0415 - `import postseal.core` is to be quick
+
             names, headers, body = unframe(body)
             if not set(self.policy.encrypt_headers).issubset(names):
                 raise Refused(Verdict.DOWNGRADE, "a header that the policy encrypts is not encrypted")

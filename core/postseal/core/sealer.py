@@ -26,7 +26,6 @@ from postseal.core.errors import (
     nearest,
 )
 from postseal.core.forking import ForkSafeLock
-from postseal.core.framing import frame
 from postseal.core.incoming import Beside, Examined, Incoming
 from postseal.core.keys import KeyContext, KeyProvider, PublicKeys
 from postseal.core.opened import Opened, Verified, reference_of, varying_of
@@ -326,7 +325,7 @@ class Sealer:
         expires = None if expires_at is None else _seconds(expires_at)
         reply = None if in_reply_to is None else _reference(in_reply_to)
         if way.frames:
-            body = frame(way.policy.encrypt_headers, beside and beside.headers, body)
+            body = _frame(way.policy.encrypt_headers, beside and beside.headers, body)
         keys, size = way.keys, len(body)
         if size > MAX_BODY:
             raise _too_large(size)
@@ -373,7 +372,7 @@ class Sealer:
         expires = None if expires_at is None else _seconds(expires_at)
         reply = None if in_reply_to is None else _reference(in_reply_to)
         if way.frames:
-            body = frame(way.policy.encrypt_headers, beside.headers, body)
+            body = _frame(way.policy.encrypt_headers, beside.headers, body)
         keys, size = way.keys, len(body)
         if size > MAX_BODY:
             raise _too_large(size)
@@ -991,6 +990,12 @@ class Sealer:
             refused = _as_refused(error, destination)
             raise refused from _cause(error, refused)
         return body
+
+
+def _frame(names: tuple[str, ...], headers: Headers | None, body: bytes) -> bytes:
+    from postseal.core.framing import frame  # noqa: PLC0415 - for who encrypts headers; `import postseal.core` is to be quick
+
+    return frame(names, headers, body)
 
 
 def _our_key(way: Outgoing, examined: Examined) -> MessageKey | None:
