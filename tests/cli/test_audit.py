@@ -39,6 +39,15 @@ def test_a_good_chain_is_said_to_be_one(path, capsys):
     assert "last: 6:" in out
 
 
+def test_the_secret_may_be_written_as_in_the_policy_file(path, monkeypatch):
+    import base64
+
+    monkeypatch.setenv("POSTSEAL_AUDIT", base64.b64encode(SECRET).decode())
+    assert run(["audit", "verify", str(path), "--secret-env", "POSTSEAL_AUDIT"]) == 0
+    path.with_name("secret").write_bytes(SECRET)
+    assert run(["audit", "verify", str(path), "--secret-file", str(path.with_name("secret"))]) == 0
+
+
 def test_the_first_bad_line_is_named_and_the_exit_code_is_1(path, capsys, monkeypatch):
     monkeypatch.setenv("POSTSEAL_AUDIT", SECRET.hex())
     path.write_bytes(path.read_bytes().replace(b'"verdict":"stale"', b'"verdict":"clear"'))

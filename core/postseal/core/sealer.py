@@ -193,7 +193,7 @@ class Sealer:
             keys: Key providers by name, in the place of the file's: on clients of your own.
             signers: Key rings by name, likewise.
             verify_only: As for the class; no key provider is made then.
-            **options: As for the class: ``on_audit`` and so on.
+            **options: As for the class: ``on_audit`` and so on; in the place of what the file says.
 
         Raises:
             PolicyFileError: The file is wrong. It carries all mistakes, each with its line.
@@ -205,7 +205,7 @@ class Sealer:
         keys, signers = keys or {}, signers or {}
         file = PolicyFile.read(path, keys=keys, signers=signers)
         settings = file.resolve(sender=sender, keys=keys, signers=signers, verify_only=verify_only)
-        return cls(**settings.arguments, verify_only=verify_only, **options)
+        return cls(**{**settings.arguments, **options}, verify_only=verify_only)
 
     def _resolve_keys(self, policy: Policy, keys: Mapping[str, KeyProvider]) -> None:
         what = f"policy {policy.name!r}: keys"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,10 +34,12 @@ def verify_command(
     ],
     *,
     secret_file: Annotated[
-        Path | None, typer.Option(help="File with the chain's secret: raw bytes, or hex.", metavar="FILE")
+        Path | None,
+        typer.Option(help="File with the chain's secret: raw bytes, hex or base64.", metavar="FILE"),
     ] = None,
     secret_env: Annotated[
-        str | None, typer.Option(help="Environment variable with the chain's secret in hex.", metavar="NAME")
+        str | None,
+        typer.Option(help="Environment variable with the chain's secret in hex or base64.", metavar="NAME"),
     ] = None,
     no_head: Annotated[
         bool,
@@ -115,15 +118,25 @@ def _secret(file: Path | None, name: str | None) -> bytes | None:
             data = file.read_bytes()
         except OSError as error:
             raise ConfigError(f"the secret cannot be read: {error.strerror}") from None
-        return _unhexed(data.decode("ascii", "replace").strip()) or data
+        return _decoded(data.decode("ascii", "replace").strip()) or data
     if name is not None:
         import os
 
         value = os.environ.get(name)
         if value is None:
             raise ConfigError(f"there is no environment variable {name!r}")
-        return _unhexed(value.strip()) or value.encode()
+        return _decoded(value.strip()) or value.encode()
     return None
+
+
+def _decoded(text: str) -> bytes | None:
+    """Return what hex or base64 stands for, as in the policy file; None where it is neither."""
+    if (found := _unhexed(text)) is not None:
+        return found
+    try:
+        return base64.b64decode(text, validate=True) or None
+    except ValueError:
+        return None
 
 
 def _unhexed(text: str) -> bytes | None:

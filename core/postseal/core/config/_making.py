@@ -11,6 +11,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from postseal.core.audit import AuditSink
+from postseal.core.config._audit import alarm_of, file_of, flood_of, syslog_of
 from postseal.core.config._keys import GIVEN, PROVIDERS, Material
 from postseal.core.config._kinds import FileRef
 from postseal.core.config._report import At
@@ -98,6 +100,9 @@ class Maker:
         }
         if (ref := options.get("deduplication_secret")) is not None:
             arguments["deduplication_secret"] = self._deduplication(ref)
+        arguments |= self._audit(options.get("audit", {}))
+        if (limits := options.get("alarm")) is not None:
+            arguments["alarm"] = self._tried(self._at / "alarm", lambda: alarm_of(limits))
         return Settings(arguments, frozenset(self._secrets.files), self._made)
 
     def _sender(self, said: str | SecretRef | None) -> str | None:
@@ -115,6 +120,38 @@ class Maker:
             return secret
 
         return self._tried(self._at / "deduplication_secret", get)
+
+    # -- the audit -----------------------------------------------------------------------------------------------------
+
+    def _audit(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Make what *options* of [audit] say, as arguments of `Sealer`."""
+        arguments: dict[str, Any] = {}
+        if (log := options.get("log")) is not None:
+            arguments["audit_log"] = self._tried(self._at / "audit" / "log", lambda: flood_of(log))
+        sinks: list[AuditSink] = []
+        for name, make in (("file", self._audit_file), ("syslog", syslog_of)):
+            if (section := options.get(name)) is None:
+                continue
+            at = self._at / "audit" / name
+            if (found := self._found(section, at)) is None:
+                continue
+            sink = self._same_or(self._digest(found, ["audit", name]), at, lambda m=make, f=found: m(f))  # type: ignore[misc] # as below
+            if sink is not None:
+                sinks.append(sink)
+        if sinks:
+            arguments["audit"] = tuple(sinks)
+        return arguments
+
+    def _found(self, section: Mapping[str, Any], at: At) -> dict[str, Any] | None:
+        """Return *section* with its secret and its path; what it writes is not read."""
+        found = self._material({k: v for k, v in section.items() if k != "path"}, at, frozenset({"secret"}))
+        if found is not None and (path := section.get("path")) is not None:
+            found["path"] = self._secrets.path(path.name)
+        return found
+
+    @staticmethod
+    def _audit_file(found: Mapping[str, Any]) -> AuditSink:
+        return file_of(found, found["path"])
 
     # -- keys ----------------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from postseal.core.config._audit import ALARM, AUDIT
 from postseal.core.config._keys import KeysKind
 from postseal.core.config._kinds import Either, Listed, Named, Option, Table, Tables
 from postseal.core.config._policies import POLICY
@@ -42,6 +43,8 @@ FILE: Final = Table(
         "What must be done for which destination.",
         required="a file without a [[policy]] protects nothing",
     ),
+    Option("audit", AUDIT, "Where refused messages are told of: a file, syslog, `logging`. docs/audit.md."),
+    Option("alarm", ALARM, "When refused messages are so many that the alarm is raised."),
     what="the file",
     elsewhere={
         **{name: "a [[policy]]" for name in POLICY.options if name != "keys"},
