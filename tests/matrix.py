@@ -30,6 +30,7 @@ NEEDS = (
     "azure-keyvault-keys",
     "aiohttp",
     "hvac",
+    "redis",
     "shamir-mnemonic",
     "hatchling",
 )

@@ -90,6 +90,11 @@ class SqliteLedger(StoredLedger):
                 self._open.close()
                 self._open = None
 
+    def __del__(self) -> None:
+        """Close the file of a ledger that nobody closed: Python 3.13 and later warn of one that is left open."""
+        if getattr(self, "_open", None) is not None:
+            self.close()
+
     def __len__(self) -> int:
         """Count the settled messages in the file."""
         with self._lock:
