@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, cast
 import typer
 from typer.main import get_command
 
-from postseal.core.cli import archive, audit, demo, group, inspect, plan, policy, recover, rewrap
+from postseal.core.cli import archive, audit, demo, group, inspect, plan, policy, quarantine, recover, rewrap
 from postseal.core.cli._commands import Commands
 from postseal.core.cli._console import printable
 from postseal.core.errors import PostsealError, nearest
@@ -38,6 +38,7 @@ app.add_typer(archive.app, name="archive", cls=Commands)
 app.add_typer(audit.app, name="audit", cls=Commands)
 app.add_typer(group.app, name="group", cls=Commands)
 app.add_typer(policy.app, name="policy")
+app.add_typer(quarantine.app, name="quarantine", cls=Commands)
 
 
 def _show_version(asked: bool) -> None:

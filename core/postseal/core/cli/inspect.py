@@ -19,7 +19,7 @@ from postseal.core.cli._encodings import ENCODINGS, Encoding, read
 from postseal.core.errors import ConfigError, Refused, nearest
 from postseal.core.wire import decode
 
-__all__ = ["command"]
+__all__ = ["command", "panel_of"]
 
 _UNVERIFIED: Final = "UNVERIFIED: nothing below is authenticated. Whoever made these bytes chose every word; only opening proves it."
 _STDIN: Final = "-"
@@ -119,6 +119,14 @@ def _show(out: Console, reports: Iterable[Mapping[str, Any]]) -> None:
                     (f"{cross} {source}: {report['verdict']}: ", "bold red"), printable(report["error"])
                 )
             )
+
+
+def panel_of(source: str, envelope: bytes) -> RenderableType:
+    """Return what is shown of one envelope, or why it is none."""
+    report = _report(source, envelope, "raw")
+    if report["ok"]:
+        return _panel(report)
+    return Text(f"{report['verdict']}: {printable(report['error'])}", style="bold red")
 
 
 def _panel(report: Mapping[str, Any]) -> RenderableType:
