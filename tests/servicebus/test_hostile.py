@@ -175,5 +175,8 @@ def test_a_refused_message_too_large_for_a_copy_holds_up_nobody(server, ends, qu
         [message] = receiver.receive_messages(1, max_wait_time=5)
         assert str(message) == "good"
     [copy] = peeked(ends, kept)
-    assert copy.application_properties == {b"postseal-verdict": b"unprotected"}
+    assert copy.application_properties == {
+        b"postseal-verdict": b"unprotected",
+        b"postseal-destination": f"servicebus:{queue}".encode(),
+    }
     assert body(copy).startswith(b"{'data_body': [b'xxx")

@@ -272,13 +272,14 @@ def test_a_copy_carries_what_the_sender_gave_and_its_verdict():
             header={"time_to_live": 5, "delivery_count": 3},
         )
     )
-    came = received(copy_of(raw, "forged"))
+    came = received(copy_of(raw, "forged", "servicebus:orders"))
     assert list(came.body) == [b"one", b"two"]
     assert came.application_properties == {
         b"text": "grün".encode(),
         b"number": 7,
         b"none": None,
         b"postseal-verdict": b"forged",
+        b"postseal-destination": b"servicebus:orders",
     }
     assert came.annotations == {b"x-opt-partition-key": b"s"}
     assert came.properties.group_id == b"s"

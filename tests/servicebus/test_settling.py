@@ -101,6 +101,7 @@ def test_quarantined_as_it_came_and_completed(ends, queue, refused):
     assert copy.application_properties == {
         b"tenant": b"north",
         VERDICT_PROPERTY.encode(): b"wrong-destination",
+        b"postseal-destination": f"servicebus:{queue}".encode(),
     }
     assert (copy.message_id, copy.subject) == ("m-1", "new")
     assert peeked(ends, queue) == []
@@ -277,7 +278,10 @@ def test_what_was_deleted_goes_to_the_quarantine_if_there_is_one(ends, queue, re
         assert [str(m) for m in receiver.receive_messages(2, max_wait_time=5)] == ["good"]
     [copy] = peeked(ends, refused)
     assert body(copy) == CARD.encode()
-    assert copy.application_properties == {VERDICT_PROPERTY.encode(): b"unprotected"}
+    assert copy.application_properties == {
+        VERDICT_PROPERTY.encode(): b"unprotected",
+        b"postseal-destination": f"servicebus:{queue}".encode(),
+    }
     assert len(ends.events) == 1
 
 
@@ -433,8 +437,9 @@ def test_what_was_deleted_and_waits_is_not_lost_when_the_receiver_closes(ends, q
         assert peeked(ends, queue) == []
     [copy] = peeked(ends, refused if kept else queue)
     assert body(copy) == body(sent)
-    verdict = {VERDICT_PROPERTY.encode(): b"key-unavailable"} if kept else {}
-    assert copy.application_properties == {b"a": b"b"} | verdict
+    place = f"servicebus:{queue}".encode()
+    ours = {VERDICT_PROPERTY.encode(): b"key-unavailable", b"postseal-destination": place} if kept else {}
+    assert copy.application_properties == {b"a": b"b"} | ours
     assert ends.events == []
 
 

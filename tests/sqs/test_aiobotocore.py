@@ -148,6 +148,7 @@ def test_one_bad_message_is_quarantined_beside_the_good_ones(aio, line, world, p
     assert sorted(came) == [f"order {at}" for at in range(4) if at != bad]
     [held] = line.held(refused, 1)
     assert held.body == b"injected"
+    assert held.headers.pop("postseal-destination").startswith("sqs:")
     assert held.headers == {"tenant": "north", VERDICT_ATTRIBUTE: "unprotected"}
     assert world.verdicts() == [Verdict.UNPROTECTED]
 

@@ -163,6 +163,7 @@ def test_a_refused_record_is_quarantined(world, line):
     assert failed(batch) == []
     [held] = line.held(refused, 1)
     assert held.body == b"injected"
+    assert held.headers.pop("postseal-destination").startswith("sqs:")
     assert held.headers == {"tenant": "north", VERDICT_ATTRIBUTE: "unprotected"}
 
 

@@ -58,6 +58,7 @@ def test_a_refused_message_goes_to_the_quarantine_as_it_came(world, line, place,
     assert receive(client, url) == ["good"]
     [held] = line.held(refused, 1)
     assert held.body == CLEAR.encode()
+    assert held.headers.pop("postseal-destination").startswith("sqs:")
     assert held.headers == {"tenant": "north", "colour": "grün", VERDICT_ATTRIBUTE: "unprotected"}
     assert lies(line, place) == 1
     assert [name for name, _ in wire.requests] == [
@@ -79,6 +80,7 @@ def test_a_sealed_message_is_not_sealed_again_on_its_way_there(world, line, plac
     receive(client, line.url(place))
     [held] = line.held(refused, 1)
     assert held.body == raw.body
+    assert held.headers.pop("postseal-destination").startswith("sqs:")
     assert held.headers == {VERDICT_ATTRIBUTE: "wrong-destination"}
 
 

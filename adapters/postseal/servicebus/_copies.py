@@ -15,7 +15,14 @@ __all__ = ["VERDICT_PROPERTY", "as_it_came", "copy_of", "keep_as_it_came", "show
 
 VERDICT_PROPERTY: Final = "postseal-verdict"
 """Application property that names, on a copy in the quarantine, why the message was refused."""
-_LEFT_OUT: Final = (b"DeadLetterReason", b"DeadLetterErrorDescription", VERDICT_PROPERTY.encode())
+_DESTINATION_PROPERTY: Final = "postseal-destination"
+"""Names, likewise, where it lay."""
+_LEFT_OUT: Final = (
+    b"DeadLetterReason",
+    b"DeadLetterErrorDescription",
+    VERDICT_PROPERTY.encode(),
+    _DESTINATION_PROPERTY.encode(),
+)
 _MOST_SHOWN: Final = 65_536
 """Characters. Source: 256 KiB is the smallest limit of a message, Microsoft Learn, Service Bus quotas."""
 _SIMPLE: Final = (bool, int, float, str, bytes, UUID, type(None))
@@ -36,7 +43,7 @@ def as_it_came(message: Any) -> AmqpAnnotatedMessage:
     return came
 
 
-def copy_of(raw: AmqpAnnotatedMessage, verdict: str | None) -> AmqpAnnotatedMessage:
+def copy_of(raw: AmqpAnnotatedMessage, verdict: str | None, destination: str = "") -> AmqpAnnotatedMessage:
     """Copy a received message for the quarantine, as it came: sealed or not.
 
     Left out is what the broker set, which would be refused or end the copy's life, and what the client can receive and not send. A body
@@ -45,6 +52,7 @@ def copy_of(raw: AmqpAnnotatedMessage, verdict: str | None) -> AmqpAnnotatedMess
     Args:
         raw: As it was received.
         verdict: Why it was refused; None where it goes back to where it came from.
+        destination: Where it lay.
     """
     properties = fields_of(raw.properties)
     properties["creation_time"] = properties["absolute_expiry_time"] = None
@@ -54,7 +62,7 @@ def copy_of(raw: AmqpAnnotatedMessage, verdict: str | None) -> AmqpAnnotatedMess
         if isinstance(name, bytes) and name not in _LEFT_OUT and isinstance(value, _SIMPLE)
     }
     if verdict is not None:
-        application[VERDICT_PROPERTY] = verdict
+        application |= _ours(verdict, destination)
     key = _map(raw.annotations).get(b"x-opt-partition-key")
     parts: dict[str, Any] = {
         "properties": properties,
@@ -65,11 +73,15 @@ def copy_of(raw: AmqpAnnotatedMessage, verdict: str | None) -> AmqpAnnotatedMess
         made = AmqpAnnotatedMessage(**_body_of(raw), **parts)
         encode_sections(made)
     except Exception:  # noqa: BLE001 - the encoder promises nothing about what it cannot encode
-        return shown(raw, verdict)
+        return shown(raw, verdict, destination)
     return made
 
 
-def shown(raw: AmqpAnnotatedMessage, verdict: str | None) -> AmqpAnnotatedMessage:
+def _ours(verdict: str, destination: str) -> dict[Any, Any]:
+    return {VERDICT_PROPERTY: verdict, _DESTINATION_PROPERTY: destination}
+
+
+def shown(raw: AmqpAnnotatedMessage, verdict: str | None, destination: str = "") -> AmqpAnnotatedMessage:
     """Return a message with text that shows the body of *raw*, or how it begins, where there can be no copy."""
     raw_id = fields_of(raw.properties).get("message_id")
     told = (
@@ -80,7 +92,7 @@ def shown(raw: AmqpAnnotatedMessage, verdict: str | None) -> AmqpAnnotatedMessag
     return AmqpAnnotatedMessage(
         data_body=repr(_body_of(raw))[:_MOST_SHOWN].encode("utf-8", "replace"),
         properties=told,
-        application_properties={VERDICT_PROPERTY: verdict or ""},
+        application_properties=_ours(verdict or "", destination),
     )
 
 

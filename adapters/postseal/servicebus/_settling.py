@@ -140,14 +140,15 @@ class Settling:
         if sender is None:
             sender = self._senders[destination] = self._make_sender(destination.partition(":")[2])
         raw = as_it_came(message)
-        copy = copy_of(raw, verdict)
+        lay = self._place.destination
+        copy = copy_of(raw, verdict, lay)
         try:
             yield lambda: sender.send_messages(copy)
         except MessageSizeExceededError:
             if not self._place.deletes or verdict in (None, Verdict.KEY_UNAVAILABLE.value):
                 raise  # the broker has it yet, or it is a good one
             # One that nobody can keep would hold up all that come after it.
-            part = shown(raw, verdict)
+            part = shown(raw, verdict, lay)
             yield lambda: sender.send_messages(part)
 
     @property

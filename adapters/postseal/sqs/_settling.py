@@ -25,6 +25,8 @@ _log: Final = logging.getLogger("postseal.sqs")
 
 VERDICT_ATTRIBUTE: Final = "postseal-verdict"
 """Names, on a copy in the quarantine, why the message was refused."""
+_DESTINATION_ATTRIBUTE: Final = "postseal-destination"
+"""Names, likewise, where it lay."""
 _MAX_ATTRIBUTES: Final = 10
 """Source: Amazon SQS Developer Guide, message quotas."""
 _MAX_RETRY_AFTER: Final = 900
@@ -125,11 +127,11 @@ class Settling:
             return False
         received = turned.received
         attributes = dict(received.message.get("MessageAttributes") or {})
-        if VERDICT_ATTRIBUTE in attributes or len(attributes) < _MAX_ATTRIBUTES:
-            attributes[VERDICT_ATTRIBUTE] = {
-                "DataType": "String",
-                "StringValue": turned.refusal.verdict.value,
-            }
+        refusal = turned.refusal
+        ours = {VERDICT_ATTRIBUTE: refusal.verdict.value, _DESTINATION_ATTRIBUTE: refusal.destination}
+        for name, value in ours.items():
+            if name in attributes or len(attributes) < _MAX_ATTRIBUTES:
+                attributes[name] = {"DataType": "String", "StringValue": value}
         params = {"QueueUrl": url, "MessageBody": received.text, "MessageAttributes": attributes}
         if is_fifo(url):
             # The id of the message: a copy made twice is one.

@@ -18,6 +18,7 @@ __all__ = ["connect"]
 _DEAD: Final = "/$deadletterqueue"
 _WAIT: Final = 2.0
 _VERDICT: Final = b"postseal-verdict"
+_DESTINATION: Final = b"postseal-destination"
 
 
 def connect(name: str, address: str | None) -> ServiceBusQuarantine:
@@ -92,8 +93,14 @@ def _held(message: Any) -> Held:
     return Held(
         id=str(message.sequence_number),
         body=body,
-        verdict=verdict.decode("utf-8", "replace") if isinstance(verdict, bytes) else verdict,
-        source=aud_of(body, "servicebus"),
+        verdict=_text(verdict),
+        source=_text(properties.get(_DESTINATION)) or aud_of(body, "servicebus"),
         at=message.enqueued_time_utc,
         native=message,
     )
+
+
+def _text(value: Any) -> str | None:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return value if isinstance(value, str) else None

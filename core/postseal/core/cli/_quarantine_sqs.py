@@ -17,6 +17,7 @@ from postseal.sqs._message import envelope_of
 __all__ = ["connect"]
 
 _VERDICT: Final = "postseal-verdict"
+_DESTINATION: Final = "postseal-destination"
 _HIDDEN: Final = 300
 """Seconds for which what is looked at is hidden from others."""
 
@@ -64,7 +65,11 @@ class SqsQuarantine(Quarantine):
     def send_back(self, held: Held, destination: str) -> None:
         """Send it to its queue."""
         name = named(destination, "sqs")
-        attributes = {n: v for n, v in (held.native.get("MessageAttributes") or {}).items() if n != _VERDICT}
+        attributes = {
+            n: v
+            for n, v in (held.native.get("MessageAttributes") or {}).items()
+            if n not in (_VERDICT, _DESTINATION)
+        }
         params: dict[str, Any] = {"MessageBody": held.native["Body"], "MessageAttributes": attributes}
         if name.endswith(".fifo"):
             group = held.native.get("Attributes", {}).get("MessageGroupId", "replayed")
@@ -93,12 +98,13 @@ def _held(message: dict[str, Any]) -> Held:
     text: str = message["Body"]
     body = envelope_of(text) or text.encode("utf-8", "surrogatepass")
     sent = message.get("Attributes", {}).get("SentTimestamp")
-    verdict = (message.get("MessageAttributes") or {}).get(_VERDICT, {}).get("StringValue")
+    attributes = message.get("MessageAttributes") or {}
+    verdict = attributes.get(_VERDICT, {}).get("StringValue")
     return Held(
         id=message["MessageId"],
         body=body,
         verdict=verdict,
-        source=aud_of(body, "sqs"),
+        source=attributes.get(_DESTINATION, {}).get("StringValue") or aud_of(body, "sqs"),
         at=None if sent is None else datetime.fromtimestamp(int(sent) / 1000, UTC),
         native=message,
     )
