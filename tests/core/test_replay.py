@@ -617,3 +617,16 @@ def test_a_ledger_of_ones_own_is_asked():
         here.open(envelope, destination=HERE)
     assert here.sealer.open_cached(envelope, destination=HERE) is None
     assert isinstance(here.open(envelope, destination=HERE, is_delivery=False), Opened)
+
+
+@pytest.mark.parametrize("options", [{"encrypt_headers": ["tenant"]}, {"bind_headers": ["tenant"]}])
+def test_what_is_bound_or_encrypted_beside_the_body_changes_nothing(ledger, options):
+    here = opening(ledger, **options)
+    headers = {"tenant": "north"}
+    envelopes = [here.seal(BODY, destination=HERE, headers=headers) for _ in range(2)]
+    beside = {} if "encrypt_headers" in options else {"headers": headers}
+    opened = [here.open(envelope, destination=HERE, **beside) for envelope in envelopes]
+    assert [each.verdict for each in opened] == [Verdict.OK, Verdict.OK]
+    here.sealer.settled(*opened)
+    for envelope in envelopes:
+        assert here.open(envelope, destination=HERE, **beside).verdict is Verdict.DUPLICATE
