@@ -698,23 +698,31 @@ class TestMistakes:
         with consuming(line, world.sealer(policy), topic) as consumer:
             assert take(consumer, 2, by) == [b"1", b"2"]
 
+    @pytest.mark.parametrize("at", [1, 2, 3], ids=["at first", "the whole way", "at once"])
     @pytest.mark.parametrize("by", ["poll", "consume"])
     def test_an_interruption_loses_nothing(
-        self, world: World, line: ClientLine, by: str, monkeypatch: pytest.MonkeyPatch
+        self, world: World, line: ClientLine, by: str, at: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        """Each message is tried at once, and goes the whole way where that does not do."""
         topic = line.place()
         policy = fill(world, line, topic, b"1", b"2", b"3")
         sealer = world.sealer(policy)
-        opened = sealer.open
+        open_at_hand = sealer.open_at_hand
         calls: list[int] = []
 
-        def interrupted(*args: Any, **kwargs: Any) -> Any:
-            calls.append(1)
-            if len(calls) == 2:
-                raise KeyboardInterrupt
-            return opened(*args, **kwargs)
+        def interrupted(call: Any) -> Any:
+            def opening(*args: Any, **kwargs: Any) -> Any:
+                calls.append(1)
+                if len(calls) == at:
+                    raise KeyboardInterrupt
+                return call(*args, **kwargs)
 
-        monkeypatch.setattr(sealer, "open", interrupted)
+            return opening
+
+        monkeypatch.setattr(sealer, "open", interrupted(sealer.open))
+        monkeypatch.setattr(
+            sealer, "open_at_hand", lambda *args, **kwargs: interrupted(open_at_hand(*args, **kwargs))
+        )
         bodies: list[bytes | None] = []
         with consuming(line, sealer, topic) as consumer:
 

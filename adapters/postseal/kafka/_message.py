@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from postseal.core import ConfigError, Policy, Sealer, Verdict
+from postseal.core import ConfigError, Opened, Policy, Sealer, Verdict
 
 __all__ = [
     "KafkaHeaders",
@@ -48,12 +48,14 @@ class Topic:
         destination: Its logical destination.
         policy: The policy in force there.
         quick: Seals a value that has nothing bound to it, if that can be done at once; gives None else.
+        open_quick: Opens one likewise.
     """
 
     name: str
     destination: str
     policy: Policy
     quick: Callable[[bytes], bytes | None] = field(default=lambda _: None, repr=False)
+    open_quick: Callable[[bytes], Opened | None] = field(default=lambda _: None, repr=False)
     binds: frozenset[str] = field(init=False)
     """Names of the headers to bind."""
     binds_key: bool = field(init=False)
@@ -66,6 +68,7 @@ class Topic:
         object.__setattr__(self, "plain", not self.binds and not self.binds_key)
         if not self.plain:
             object.__setattr__(self, "quick", lambda _: None)
+            object.__setattr__(self, "open_quick", lambda _: None)
 
     @property
     def quarantine(self) -> str | None:
@@ -109,7 +112,8 @@ class Topics(dict[str, Topic]):
             raise TypeError(f"topic must be a str, not {type(name).__name__}")
         destination = _SCHEME + name
         policy = self._sealer.policy_for(destination)
-        topic = self[name] = Topic(name, destination, policy, self._sealer.at_hand(destination))
+        seal, open_ = self._sealer.at_hand(destination), self._sealer.open_at_hand(destination)
+        topic = self[name] = Topic(name, destination, policy, seal, open_)
         return topic
 
 

@@ -135,7 +135,7 @@ class Incoming:
         self._shapes: dict[object, Shapes] = {}
         self.learnt: dict[bytes, ShortWay] = {}
         """What opens messages like one that was opened before, by the end of its last wrapped key."""
-        self._plain: dict[bytes, ShortWay] = {}
+        self.plain: dict[bytes, ShortWay] = {}
         """Those of `learnt` that look at nothing beside the body."""
         if ring is not None:
             ring.watch(self)
@@ -347,17 +347,17 @@ class Incoming:
             other=other,
             note=note,
         )
-        if envelope.header.bound or self._plain.get(hint) is not other:
-            self._plain.pop(hint, None)
+        if envelope.header.bound or self.plain.get(hint) is not other:
+            self.plain.pop(hint, None)
         else:
-            self._plain[hint] = way
+            self.plain[hint] = way
 
         if self._ring is not None and examined.signer is not None and not self._ring.holds(examined.signer):
             self.forget()  # the ring changed meanwhile, and may have looked before this was learnt
 
     def quick(self, data: bytes) -> Opened | None:
         """Open *data*, with nothing beside it, if it is like one that was opened before and binds nothing; else None, refused or not."""
-        if type(data) is not bytes or (short := self._plain.get(data[self.hint])) is None:
+        if type(data) is not bytes or (short := self.plain.get(data[self.hint])) is None:
             return None
         try:
             return short(data, None)
@@ -379,7 +379,7 @@ class Incoming:
     def forget(self) -> None:
         """Drop what was learnt."""
         self.learnt.clear()
-        self._plain.clear()
+        self.plain.clear()
 
 
 def _check_signed_between(between: tuple[int, int], seconds: int) -> None:
