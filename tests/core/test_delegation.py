@@ -379,7 +379,7 @@ def test_a_revoked_delegation_and_one_that_ended_too_long_ago_verify_nothing():
     envelope = ends.seal()
     kid = decode(envelope).outer.key_id
     assert ends.open(envelope).body == b"x"
-    ends.consumer.sealer._rings["orders"].replace(
+    ends.consumer.sealer._rules.rings["orders"].replace(
         [DelegatedKey(ends.roots[1], senders=[SENDER], revoked=[kid.hex()], clock=ends.clock.seconds)]
     )
     assert ends.refusal(envelope) is Verdict.UNKNOWN_KEY
@@ -464,7 +464,7 @@ def test_a_root_rotates_like_any_key():
     new = Ed25519Key("new", private_key=other, senders=[SENDER])
     options = {"senders": [SENDER], "clock": ends.clock.seconds}
     until = datetime.fromtimestamp(ends.clock.ms / 1000 + 100, UTC)
-    rings = [party.sealer._rings["orders"] for party in (ends.producer, ends.consumer)]
+    rings = [party.sealer._rules.rings["orders"] for party in (ends.producer, ends.consumer)]
     rings[1].replace([ends.voucher, DelegatedKey(new, state="pending", **options)])
     rings[0].replace([DelegatedKey(new, **options)])
     rings[1].replace(

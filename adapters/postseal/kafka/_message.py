@@ -100,6 +100,7 @@ class Topics(dict[str, Topic]):
         if not isinstance(sealer, Sealer):
             raise ConfigError(f"sealer must be a postseal.core.Sealer, not {type(sealer).__name__}")
         self._sealer = sealer
+        sealer.forget_with(self)
 
     def __missing__(self, name: str) -> Topic:
         """Look *name* up and keep it.
@@ -111,9 +112,14 @@ class Topics(dict[str, Topic]):
         if not isinstance(name, str):
             raise TypeError(f"topic must be a str, not {type(name).__name__}")
         destination = _SCHEME + name
+        generation = self._sealer.generation
         policy = self._sealer.policy_for(destination)
         seal, open_ = self._sealer.at_hand(destination), self._sealer.open_at_hand(destination)
         topic = self[name] = Topic(name, destination, policy, seal, open_)
+        if (
+            self._sealer.generation != generation
+        ):  # other rules were taken over meanwhile: not for the next message
+            self.pop(name, None)
         return topic
 
 

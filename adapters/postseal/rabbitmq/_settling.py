@@ -130,6 +130,7 @@ class Places(dict[tuple[str, str], Place]):
     def __init__(self, sealer: Sealer, queue: str = "") -> None:
         super().__init__()
         self._sealer = sealer
+        sealer.forget_with(self)
         self._quiet = QuietLog(_log)
         self._queue = queue
         self._of_queues: dict[str, Places] = {}
@@ -147,6 +148,7 @@ class Places(dict[tuple[str, str], Place]):
         """
         destination = destination_of(*pair)
         sealer = self._sealer
+        generation = sealer.generation
         policy = sealer.policy_for(destination)
         reader = self._queue if pair[0] else ""  # the default exchange puts a message into one queue
         opens = sealer.open_at_hand(destination, reader)
@@ -154,6 +156,8 @@ class Places(dict[tuple[str, str], Place]):
         if len(self) >= _MAX_PLACES:
             self.clear()
         self[pair] = place
+        if sealer.generation != generation:  # other rules were taken over meanwhile: not for the next message
+            self.pop(pair, None)
         return place
 
     def of_queue(self, queue: str) -> Places:

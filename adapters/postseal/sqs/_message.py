@@ -173,6 +173,7 @@ class Places(dict[str, Place]):
         super().__init__()
         self._sealer = sealer
         self._destination_of = destination_of
+        sealer.forget_with(self)
 
     def __missing__(self, address: str) -> Place:
         """Look *address* up and keep it.
@@ -181,10 +182,15 @@ class Places(dict[str, Place]):
             ConfigError: It is no address, or no policy speaks of it.
         """
         destination = self._destination_of(address)
+        generation = self._sealer.generation
         place = Place.of(destination, self._sealer)
         if len(self) >= _MAX_PLACES:
             self.clear()
         self[address] = place
+        if (
+            self._sealer.generation != generation
+        ):  # other rules were taken over meanwhile: not for the next message
+            self.pop(address, None)
         return place
 
 

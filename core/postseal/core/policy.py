@@ -352,6 +352,11 @@ class Policies:
             )
         return found[0]
 
+    def finds(self, destination: str) -> Policy | None:
+        """Return what `find` does, and None where no policy speaks of it."""
+        found = self._best(destination)
+        return None if found is None else found[0]
+
     def may_lie(self, policy: Policy, logical: str, physical: str) -> bool:
         """Tell whether a message of *policy* that was sent to *logical* may be read from *physical*."""
         if logical == physical:

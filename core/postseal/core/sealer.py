@@ -4,34 +4,35 @@ from __future__ import annotations
 
 import os
 import time
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeAlias, TypeVar
 
 from postseal.core.audit import AlarmEvent, AlarmLimits, AuditEvent, Auditor, AuditSink, FloodLimit
-from postseal.core.context import Headers, check_destination, check_name
+from postseal.core.context import Headers, check_destination
 from postseal.core.crypto import HmacContext, MessageKey, RandomBytes, random_bytes
-from postseal.core.datakeys import Calls, OpenedKey, OpeningKeys, SealingKeys
+from postseal.core.datakeys import Calls, OpenedKey, SealingKeys
 from postseal.core.errors import (
     ConfigError,
     KeyBroken,
     KeyRefused,
     KeyUnavailable,
+    MissingExtraError,
     NotMine,
     PostsealError,
     Refused,
     TooLarge,
     Verdict,
-    nearest,
 )
 from postseal.core.forking import ForkSafeLock
 from postseal.core.incoming import Beside, Examined, Incoming
-from postseal.core.keys import KeyContext, KeyProvider, PublicKeys
+from postseal.core.keys import KeyContext, KeyProvider
 from postseal.core.opened import Opened, Verified, reference_of, varying_of
 from postseal.core.outgoing import LEAST_START, UNBOUND, Outgoing
 from postseal.core.policy import Policies, Policy
-from postseal.core.providers.combined import CombinedKeys
+from postseal.core.rules import Rules
 from postseal.core.signing import Ask, KeyRing, deduplication_key
 from postseal.core.wire import (
     MAX_BODY,
@@ -44,9 +45,10 @@ from postseal.core.wire import (
 )
 
 if TYPE_CHECKING:
+    from postseal.core.config import PolicySource, Reload, Watch
     from postseal.core.replay import Ledger, Receipt, Register, ReplayWindow, Windows
 
-__all__ = ["SealAtHand", "Sealer", "Watcher"]
+__all__ = ["Kept", "SealAtHand", "Sealer", "Watcher"]
 
 _MAX_DESTINATIONS: Final = 4096
 """Destinations whose precomputed parts are kept, in each direction."""
@@ -65,6 +67,14 @@ class SealAtHand(Protocol):
 
     def __call__(self, body: bytes, content_type: str | None = None, /) -> bytes | None:
         """Return the envelope of *body*, or None where it is no common case."""
+
+
+class Kept(Protocol):
+    """What is made of policies and kept."""
+
+    def clear(self) -> None:
+        """Forget it."""
+        ...
 
 
 class Watcher(Protocol):
@@ -134,7 +144,20 @@ class Sealer:
         monotonic: Callable[[], float] = time.monotonic,
         random: RandomBytes = random_bytes,
     ) -> None:
-        self.sender = check_name(sender, "sender")
+        self._rules = Rules(
+            sender=sender,
+            policies=policies,
+            keys=keys or {},
+            signers=signers or {},
+            verify_only=verify_only,
+            monotonic=monotonic,
+            watched=None if telemetry is None else telemetry.watched,
+        )
+        self.generation = 0
+        """How often other rules were taken over. Who keeps what a policy says looks at it."""
+        self._kept: list[weakref.ref[Kept]] = []
+        self._source: PolicySource | None = None
+        self._watch: Watch | None = None
         self.auditor = Auditor(
             on_audit,
             sinks=audit,
@@ -144,33 +167,22 @@ class Sealer:
             clock=clock,
             monotonic=monotonic,
         )
-        self._policies = Policies(policies)
         self.ledger = ledger
-        _check_ledger(ledger, self._policies)
+        _check_ledger(ledger, self._rules.policies)
         self._windows: Windows | None = None
         self._clock = clock
         self._monotonic = monotonic
         self._random = random
-        self._deduplication_secret = deduplication_secret
-        self._deduplication: dict[str, HmacContext] = {}
+        self._deduplication: tuple[bytes | None, dict[str, HmacContext]] = deduplication_secret, {}
         if deduplication_secret is not None:
             deduplication_key(deduplication_secret, "")  # complains now, if it must
         self._lock = ForkSafeLock()
         self._calls = Calls()
+        self._reloading = ForkSafeLock()
         self._outgoing: dict[str, Outgoing] = {}
         self._incoming: dict[_Where, Incoming] = {}
-        self._providers: dict[str, KeyProvider] = {}
-        self._rings: dict[str, KeyRing] = {}
-        self._opening: dict[str, OpeningKeys] = {}
         self._verify_only = verify_only
         self._telemetry = telemetry
-        if verify_only and keys:
-            raise ConfigError("a sealer that only verifies takes no keys: it is not to open anything")
-        for policy in self._policies:
-            self._resolve_signer(policy, signers or {})
-            if not verify_only:
-                self._resolve_keys(policy, keys or {})
-        self._check_identities()
         if telemetry is not None:
             telemetry.watch(self)
 
@@ -183,6 +195,8 @@ class Sealer:
         keys: Mapping[str, KeyProvider] | None = None,
         signers: Mapping[str, KeyRing] | None = None,
         verify_only: bool = False,
+        watch: bool | float = False,
+        on_reload: Callable[[Reload], None] | None = None,
         **options: Any,
     ) -> Self:
         """Make a sealer of the policy file at *path*.
@@ -193,6 +207,9 @@ class Sealer:
             keys: Key providers by name, in the place of the file's: on clients of your own.
             signers: Key rings by name, likewise.
             verify_only: As for the class; no key provider is made then.
+            watch: Seconds between looks whether the file has changed, or what it refers to; True for 5. Then it is read again, by
+                `reload`. A file with a mistake leaves what was before in force.
+            on_reload: Called with a `Reload` each time.
             **options: As for the class: ``on_audit`` and so on; in the place of what the file says.
 
         Raises:
@@ -200,53 +217,89 @@ class Sealer:
             ConfigError: There is no such file.
             MissingExtraError: A key service of the file needs a library that is not installed.
         """
-        from postseal.core.config import PolicyFile  # noqa: PLC0415 - loaded by who has a file
+        from postseal.core.config import PolicySource, Watch  # noqa: PLC0415 - loaded by who has a file
 
-        keys, signers = keys or {}, signers or {}
-        file = PolicyFile.read(path, keys=keys, signers=signers)
-        settings = file.resolve(sender=sender, keys=keys, signers=signers, verify_only=verify_only)
-        return cls(**{**settings.arguments, **options}, verify_only=verify_only)
-
-    def _resolve_keys(self, policy: Policy, keys: Mapping[str, KeyProvider]) -> None:
-        what = f"policy {policy.name!r}: keys"
-        providers = [_named(name, keys, what) for name in policy.keys]
-        for name, provider in zip(policy.keys, providers, strict=True):
-            if not isinstance(provider, KeyProvider):
-                raise ConfigError(
-                    f"{what} names {name!r}, which is {type(provider).__name__} and no KeyProvider"
-                )
-        if self._telemetry is not None:
-            watched = self._telemetry.watched
-            providers = [watched(name, one) for name, one in zip(policy.keys, providers, strict=True)]
-        if providers:
-            provider = providers[0] if len(providers) == 1 else CombinedKeys(providers)
-            self._providers[policy.name] = provider
-            self._opening[policy.name] = OpeningKeys(
-                provider, policy.name, policy.opening, clock=self._monotonic
-            )
-
-    def _resolve_signer(self, policy: Policy, signers: Mapping[str, KeyRing]) -> None:
-        if policy.sign is None:
-            return
-        ring = self._rings[policy.name] = _named(policy.sign, signers, f"policy {policy.name!r}: sign")
-        if not isinstance(ring, KeyRing):
-            raise ConfigError(
-                f"policy {policy.name!r}: sign names {policy.sign!r}, which is {type(ring).__name__} and no KeyRing"
-            )
-        if self._verify_only and ring.has_private:
-            raise ConfigError(
-                f"policy {policy.name!r}: {policy.sign!r} has a private key, which a sealer that only verifies must not "
-                "have: give it the public key alone"
-            )
-
-    def _check_identities(self) -> None:
-        """See that no key both opens and signs."""
-        opening = frozenset[bytes]().union(
-            *(p.public_key_fingerprints for p in self._providers.values() if isinstance(p, PublicKeys))
+        source = PolicySource(
+            path,
+            sender=sender,
+            keys=keys or {},
+            signers=signers or {},
+            verify_only=verify_only,
+            on_reload=on_reload,
         )
-        if opening:
-            for ring in self._rings.values():
-                ring.keep_apart(opening)
+        settings = source.read()
+        sealer = cls(**{**settings.arguments, **options}, verify_only=verify_only)
+        source.take(settings)
+        sealer._source = source
+        if watch:
+            sealer._watch = Watch(sealer, source, 5.0 if watch is True else float(watch))
+        return sealer
+
+    def reload(self) -> Reload:
+        """Read the policy file again, and have what it says now in force.
+
+        Messages that are under way end as they began. What has not changed stays as it is: data keys at hand, clients, key rings; so this
+        costs no call to a key service. Safe in any thread.
+
+        Raises:
+            PolicyFileError: The file is wrong. What was before stays in force, in all of these.
+            ConfigError: There is no such file, or the sealer was not made of one.
+            MissingExtraError: A key service of the file needs a library that is not installed.
+        """
+        source = self._source
+        if source is None:
+            raise ConfigError(
+                "this sealer was made of objects, not by Sealer.from_file: there is no file to read"
+            )
+        from postseal.core.config import Reload, compared  # noqa: PLC0415 - loaded, as there is a file
+
+        with self._reloading:
+            try:
+                settings = source.read()
+                rules = Rules(
+                    **{name: settings.arguments[name] for name in ("sender", "policies", "keys", "signers")},
+                    verify_only=self._verify_only,
+                    monotonic=self._monotonic,
+                    watched=None if self._telemetry is None else self._telemetry.watched,
+                    before=self._rules,
+                )
+                ledger = settings.arguments.get("ledger", self.ledger)
+                _check_ledger(ledger, rules.policies)
+            except (ConfigError, MissingExtraError) as error:
+                source.tell(Reload(str(source.path), error))
+                raise
+            reload = compared(str(source.path), self.policies, tuple(rules.policies))
+            self._take_over(
+                rules, settings.arguments.get("deduplication_secret", self._deduplication[0]), ledger
+            )
+            source.take(settings)
+        source.tell(reload)
+        return reload
+
+    def _take_over(self, rules: Rules, deduplication_secret: bytes | None, ledger: Ledger | None) -> None:
+        """Have *rules* in force from now on: for a message, those of its beginning hold to its end."""
+        with self._lock:
+            before, self._rules = self._rules, rules
+            self.ledger = ledger
+            self._deduplication = deduplication_secret, {}
+            for destination, way in tuple(self._outgoing.items()):
+                if not before.seals_alike(rules, way.policy, destination):
+                    del self._outgoing[destination]
+            # What opens is made again of the data keys that `rules` took over. It knows all policies: where else its messages may lie.
+            self._incoming.clear()
+            self.generation += 1
+            self._kept = [each for each in self._kept if each() is not None]
+            for each in self._kept:
+                if (kept := each()) is not None:
+                    kept.clear()
+
+    def forget_with(self, kept: Kept) -> None:
+        """Have ``kept.clear()`` called when other rules are taken over: for adapters, which keep what a policy says.
+
+        What is put there meanwhile may be of the rules before: who puts it looks at `generation` before and after.
+        """
+        with self._lock:
+            self._kept.append(weakref.ref(kept))
 
     # -- sealing ---------------------------------------------------------------------------------------------------
 
@@ -418,17 +471,18 @@ class Sealer:
 
         Source: SPEC.md 12.
         """
-        keyed = self._deduplication.get(destination)
+        secret, known = self._deduplication
+        keyed = known.get(destination)
         if keyed is None:
-            if self._deduplication_secret is None:
+            if secret is None:
                 raise ConfigError(
                     f"{destination!r} deduplicates by content, and no two ciphertexts are alike: "
                     "give the sealer a deduplication_secret, or each message an id of its own"
                 )
-            keyed = deduplication_key(self._deduplication_secret, destination)
-            if len(self._deduplication) >= _MAX_DESTINATIONS:
-                self._deduplication.clear()
-            self._deduplication[destination] = keyed
+            keyed = deduplication_key(secret, destination)
+            if len(known) >= _MAX_DESTINATIONS:
+                known.clear()
+            known[destination] = keyed
         context = keyed.copy()
         context.update(body)
         return context.finalize().hex()
@@ -777,7 +831,12 @@ class Sealer:
     @property
     def policies(self) -> tuple[Policy, ...]:
         """All policies."""
-        return tuple(self._policies)
+        return tuple(self._rules.policies)
+
+    @property
+    def sender(self) -> str:
+        """Who we are."""
+        return self._rules.sender
 
     @property
     def data_keys_at_hand(self) -> dict[str, int]:
@@ -786,7 +845,7 @@ class Sealer:
             ways = [
                 way for way in self._outgoing.values() if way.keys is not None and way.keys.key is not None
             ]
-            return {"sealing": len(ways), "opening": sum(keys.held for keys in self._opening.values())}
+            return {"sealing": len(ways), "opening": sum(keys.held for keys in self._rules.opening.values())}
 
     def policy_for(self, destination: str) -> Policy:
         """Return the policy in force at *destination*.
@@ -798,14 +857,19 @@ class Sealer:
         return way.policy
 
     def close(self) -> None:
-        """Forget all data keys, write what the audit held back. The sealer can go on; it will ask for new keys."""
+        """Forget all data keys, write what the audit held back, look after the policy file no more.
+
+        The sealer can go on; it will ask for new keys.
+        """
+        if self._watch is not None:
+            self._watch.end()
         with self._lock:
             for outgoing in self._outgoing.values():
                 if outgoing.keys is not None:
                     outgoing.keys.drop()
             for incoming in self._incoming.values():
                 incoming.forget()
-            for opening in self._opening.values():
+            for opening in self._rules.opening.values():
                 opening.drop()
         self.auditor.close()
 
@@ -817,22 +881,23 @@ class Sealer:
 
     def _make_outgoing(self, destination: str) -> Outgoing:
         check_destination(destination)
-        policy = self._policies.find(destination)
         if self._verify_only:
             raise ConfigError("this sealer was made with verify_only=True: it seals nothing")
-        with self._lock:
+        with self._lock:  # also for the look at the rules: others may just be taken over
+            rules = self._rules
+            policy = rules.policies.find(destination)
             if (way := self._outgoing.get(destination)) is not None:
                 return way
             keys = None
-            if (provider := self._providers.get(policy.name)) is not None:
+            if (provider := rules.providers.get(policy.name)) is not None:
                 context = KeyContext(policy.name, destination)
                 keys = SealingKeys(provider, context, policy.data_key, clock=self._monotonic)
             way = Outgoing(
-                self.sender,
+                rules.sender,
                 destination,
                 policy,
                 keys,
-                self._rings.get(policy.name),
+                rules.rings.get(policy.name),
                 clock=self._clock,
                 monotonic=self._monotonic,
                 random=self._random,
@@ -843,17 +908,18 @@ class Sealer:
 
     def _make_incoming(self, destination: str, reader: str = "") -> Incoming:
         check_destination(destination)
-        policy = self._policies.find(destination)
         where = (destination, reader) if reader else destination
-        with self._lock:
+        with self._lock:  # as above
+            rules = self._rules
+            policy = rules.policies.find(destination)
             if (way := self._incoming.get(where)) is not None:
                 return way
             way = Incoming(
                 destination,
                 policy,
-                self._policies,
-                self._opening.get(policy.name),
-                self._rings.get(policy.name),
+                rules.policies,
+                rules.opening.get(policy.name),
+                rules.rings.get(policy.name),
                 register=self._register(policy, reader),
                 clock=self._clock,
                 monotonic=self._monotonic,
@@ -1088,15 +1154,6 @@ def _reference(request: Verified | str) -> bytes:
     if len(raw) != REFERENCE_SIZE:
         raise ConfigError("in_reply_to is an opened message, or its reference: 64 hex digits")
     return raw
-
-
-def _named(name: str, given: Mapping[str, _T], what: str) -> _T:
-    try:
-        return given[name]
-    except KeyError:
-        raise ConfigError(
-            f"{what} names {name!r}, which the sealer was not given{nearest(name, given)}"
-        ) from None
 
 
 def _put(ways: dict[_K, _T], where: _K, way: _T) -> None:

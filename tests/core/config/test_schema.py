@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from postseal.core import DataKeyLimits, OpeningLimits, Policy
-from postseal.core.config import policy_schema
+from postseal.core.config import PolicyFile, policy_schema
 from postseal.core.config._policies import POLICY
+from tests.core.config import reference
 from tests.core.config.kit import GOOD
 
 ROOT = Path(__file__).parents[3]
@@ -35,6 +36,20 @@ def as_json(value):
 def test_the_published_schema_is_that_of_the_reader():
     """Made by: postseal policy schema > docs/policy.schema.json."""
     assert json.loads((ROOT / "docs" / "policy.schema.json").read_text("utf-8")) == policy_schema()
+
+
+def test_the_reference_of_the_docs_is_that_of_the_reader():
+    """Made by: python -m tests.core.config.reference."""
+    assert reference.PAGE.read_text("utf-8").partition(reference.MARK)[2] == reference.reference()
+
+
+def test_the_example_of_the_docs_has_no_mistake(tmp_path):
+    example = reference.PAGE.read_text("utf-8").split("```toml\n")[1].split("```")[0]
+    path = tmp_path / "postseal.toml"
+    path.write_text(example)
+    file = PolicyFile.read(path)
+    assert [policy.name for policy in file.policies] == ["orders"]
+    assert file.warnings == ()
 
 
 def test_every_option_of_a_policy_can_be_said_in_a_file():

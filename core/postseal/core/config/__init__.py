@@ -21,12 +21,13 @@ from postseal.core.config._report import At, Report
 from postseal.core.config._schema import policy_schema
 from postseal.core.config._secrets import SecretRef, Secrets, read_file
 from postseal.core.config._sections import FILE
+from postseal.core.config._source import PolicySource, Reload, Watch, compared
 from postseal.core.errors import Mistake, nearest
 from postseal.core.keys import KeyProvider
 from postseal.core.policy import Policy
 from postseal.core.signing import KeyRing
 
-__all__ = ["PolicyFile", "Settings", "policy_schema"]
+__all__ = ["PolicyFile", "PolicySource", "Reload", "Settings", "Watch", "compared", "policy_schema"]
 
 
 class PolicyFile:

@@ -1,0 +1,145 @@
+"""What is in force: policies, with the key providers and key rings that they name. Made at once, and replaced at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
+
+from postseal.core.context import check_name
+from postseal.core.datakeys import OpeningKeys
+from postseal.core.errors import ConfigError, nearest
+from postseal.core.keys import KeyProvider, PublicKeys
+from postseal.core.policy import Policies, Policy
+from postseal.core.providers.combined import CombinedKeys
+from postseal.core.signing import KeyRing
+
+__all__ = ["Rules"]
+
+_T = TypeVar("_T")
+
+
+class Rules:
+    """The rules of one sealer. Never changed: other rules are other objects, which take over what is the same.
+
+    Args:
+        sender: Who we are.
+        policies: What must be done for which destination.
+        keys: Key providers by the names that policies use.
+        signers: Key rings by the names that policies use.
+        verify_only: Whether nothing is to be opened.
+        monotonic: Seconds; runs the caches.
+        watched: Puts something around each key provider, by its name, that tells of its calls.
+        before: The rules that these replace. Unwrapped data keys of policies that open as they did stay at hand.
+
+    Raises:
+        ConfigError: Something is wrong with the above; the text names it and the nearest right one.
+    """
+
+    def __init__(
+        self,
+        *,
+        sender: str,
+        policies: Iterable[Policy],
+        keys: Mapping[str, KeyProvider],
+        signers: Mapping[str, KeyRing],
+        verify_only: bool,
+        monotonic: Callable[[], float],
+        watched: Callable[[str, KeyProvider], KeyProvider] | None = None,
+        before: Rules | None = None,
+    ) -> None:
+        self.sender = check_name(sender, "sender")
+        self.policies = Policies(policies)
+        self.providers: dict[str, KeyProvider] = {}
+        """By the name of the policy, as all below."""
+        self.rings: dict[str, KeyRing] = {}
+        self.opening: dict[str, OpeningKeys] = {}
+        self._parts: dict[str, list[KeyProvider]] = {}
+        self._by_name = {policy.name: policy for policy in self.policies}
+        self._verify_only = verify_only
+        self._watched = watched
+        if verify_only and keys:
+            raise ConfigError("a sealer that only verifies takes no keys: it is not to open anything")
+        for policy in self.policies:
+            self._resolve_signer(policy, signers)
+            if not verify_only:
+                self._resolve_keys(policy, keys, before, monotonic)
+        self._check_identities()
+
+    def seals_alike(self, other: Rules, policy: Policy, destination: str) -> bool:
+        """Tell whether *other* would seal for *destination* exactly as these do by *policy*, with the same keys."""
+        name = policy.name
+        return (
+            self.sender == other.sender
+            and other._by_name.get(name) == policy
+            and other.policies.finds(destination) == policy
+            and self.providers.get(name) is other.providers.get(name)
+            and self.rings.get(name) is other.rings.get(name)
+        )
+
+    def _resolve_keys(
+        self,
+        policy: Policy,
+        keys: Mapping[str, KeyProvider],
+        before: Rules | None,
+        monotonic: Callable[[], float],
+    ) -> None:
+        what = f"policy {policy.name!r}: keys"
+        providers = [_named(name, keys, what) for name in policy.keys]
+        for name, provider in zip(policy.keys, providers, strict=True):
+            if not isinstance(provider, KeyProvider):
+                raise ConfigError(
+                    f"{what} names {name!r}, which is {type(provider).__name__} and no KeyProvider"
+                )
+        if not providers:
+            return
+        self._parts[policy.name] = providers
+        if before is not None and _same(providers, before._parts.get(policy.name, ())):  # noqa: SLF001 - of our own kind
+            self.providers[policy.name] = before.providers[policy.name]
+            if before._by_name[policy.name].opening == policy.opening:  # noqa: SLF001
+                self.opening[policy.name] = before.opening[policy.name]
+        else:
+            if self._watched is not None:
+                providers = [
+                    self._watched(name, one) for name, one in zip(policy.keys, providers, strict=True)
+                ]
+            self.providers[policy.name] = providers[0] if len(providers) == 1 else CombinedKeys(providers)
+        if policy.name not in self.opening:
+            provider = self.providers[policy.name]
+            self.opening[policy.name] = OpeningKeys(provider, policy.name, policy.opening, clock=monotonic)
+
+    def _resolve_signer(self, policy: Policy, signers: Mapping[str, KeyRing]) -> None:
+        if policy.sign is None:
+            return
+        ring = self.rings[policy.name] = _named(policy.sign, signers, f"policy {policy.name!r}: sign")
+        if not isinstance(ring, KeyRing):
+            raise ConfigError(
+                f"policy {policy.name!r}: sign names {policy.sign!r}, which is {type(ring).__name__} and no KeyRing"
+            )
+        if self._verify_only and ring.has_private:
+            raise ConfigError(
+                f"policy {policy.name!r}: {policy.sign!r} has a private key, which a sealer that only verifies must not "
+                "have: give it the public key alone"
+            )
+
+    def _check_identities(self) -> None:
+        """See that no key both opens and signs."""
+        opening = frozenset[bytes]().union(
+            *(p.public_key_fingerprints for p in self.providers.values() if isinstance(p, PublicKeys))
+        )
+        if opening:
+            for ring in self.rings.values():
+                ring.keep_apart(opening)
+
+
+def _same(some: Iterable[object], others: Iterable[object]) -> bool:
+    one, other = tuple(some), tuple(others)
+    return len(one) == len(other) and all(a is b for a, b in zip(one, other, strict=True))
+
+
+def _named(name: str, given: Mapping[str, _T], what: str) -> _T:
+    try:
+        return given[name]
+    except KeyError:
+        raise ConfigError(
+            f"{what} names {name!r}, which the sealer was not given{nearest(name, given)}"
+        ) from None
