@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -34,6 +35,9 @@ NEEDS = (
     "shamir-mnemonic",
     "hatchling",
 )
+
+# uv builds an editable package once at a time, and gives up waiting for its turn.
+_INSTALLING = threading.Lock()
 
 
 def find(version: str) -> str | None:
@@ -64,9 +68,10 @@ def run(version: str) -> str | None:
     environment = os.environ | {"POSTSEAL_NATIVE": "1" if native else "0"}
     install = [UV, "pip", "install", "--quiet", "--python", inside, "--constraints", "constraints.txt"]
     anew = ["--reinstall-package", "postseal"]  # as in the Makefile
-    if not venv.exists():
-        subprocess.run([UV, "venv", "--quiet", "--python", python, str(venv)], check=True)
-    subprocess.run([*install, *anew, *NEEDS, "--editable", "."], check=True, cwd=ROOT, env=environment)
+    with _INSTALLING:
+        if not venv.exists():
+            subprocess.run([UV, "venv", "--quiet", "--python", python, str(venv)], check=True)
+        subprocess.run([*install, *anew, *NEEDS, "--editable", "."], check=True, cwd=ROOT, env=environment)
     # The cache of the run beside this one is left alone.
     test = [inside, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/core"]
     done = subprocess.run(

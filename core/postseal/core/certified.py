@@ -105,8 +105,11 @@ class X509Key:
         chain = certificates.read(certificate, what)
         private = _private_key(private_key, password, what)
         options: dict[str, Any] = {"senders": senders, "state": state, "retired_until": retired_until}
-        kind = Ed25519Key if isinstance(private, ed25519.Ed25519PrivateKey) else Es256Key
-        self._key: Ed25519Key | Es256Key = kind(key_id, private_key=private, **options)
+        self._key: Ed25519Key | Es256Key
+        if isinstance(private, ed25519.Ed25519PrivateKey):
+            self._key = Ed25519Key(key_id, private_key=private, **options)
+        else:
+            self._key = Es256Key(key_id, private_key=private, **options)
         if crypto.fingerprint(chain[0].public_key()) not in self._key.public_key_fingerprints:
             raise ConfigError(f"{what}: the certificate is of another key than the private one")
         certificates.check_signer(chain[0])
