@@ -32,6 +32,7 @@ NEEDS = (
     "aiohttp",
     "hvac",
     "redis",
+    "opentelemetry-sdk",
     "shamir-mnemonic",
     "hatchling",
 )
