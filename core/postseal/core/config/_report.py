@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from postseal.core.config._positions import Path, Positions
@@ -26,6 +26,7 @@ class Report:
         self._mistakes: list[Mistake] = []
         self._warnings: list[Mistake] = []
         self._paths: list[Path] = []
+        self._later: list[Callable[[], None]] = []
 
     def clean(self, path: Path) -> bool:
         """Tell whether no mistake was noted at *path* or below it."""
@@ -41,7 +42,13 @@ class Report:
     @property
     def warnings(self) -> tuple[Mistake, ...]:
         """What was found that is no mistake, by line."""
+        while self._later:
+            self._later.pop()()
         return tuple(sorted(set(self._warnings)))
+
+    def later(self, look: Callable[[], None]) -> None:
+        """Have *look* look for warnings when somebody asks for them."""
+        self._later.append(look)
 
     def wrong_at(self, place: tuple[int, int], text: str) -> None:
         """Note a mistake at a line and a column."""
