@@ -17,7 +17,7 @@ import json
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -46,6 +46,7 @@ from tests.fakes import FakeKeys
 __all__ = [
     "AdapterContract",
     "BinaryBodies",
+    "EncryptedHeaders",
     "LedgerContract",
     "Line",
     "NullBodies",
@@ -77,12 +78,20 @@ class Receiving(ABC):
 
     Attributes:
         bodies: What was handed on so far, in that order.
+        headers: The application headers of each, as the handler sees them; bytes that are text are written as text.
         refused: The `Refused` that were raised so far, where the client raises them.
     """
 
     def __init__(self) -> None:
         self.bodies: list[bytes | None] = []
+        self.headers: list[dict[str, Any]] = []
         self.refused: list[Refused] = []
+
+    def got(self, body: bytes | None, headers: Mapping[Any, Any] | Iterable[tuple[Any, Any]] | None) -> None:
+        """Note what was handed on."""
+        pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
+        self.headers.append({_shown(name): _shown(value) for name, value in pairs})
+        self.bodies.append(body)
 
     @abstractmethod
     def step(self) -> None:
@@ -103,6 +112,10 @@ class Receiving(ABC):
         """Go on until *count* bodies were handed on in all, and return them."""
         self.until(lambda: len(self.bodies) >= count)
         return self.bodies
+
+
+def _shown(value: Any) -> Any:
+    return value.decode() if isinstance(value, bytes) and value.isascii() else value
 
 
 class Line(ABC):
@@ -782,3 +795,88 @@ class NullBodies:
         with line.receiving(world.sealer(policy), place) as receiving:
             assert receiving.take(4) == [b"one", None, b"", b"two"]
         assert world.events == []
+
+
+class EncryptedHeaders:
+    """For flavours that can take headers out of a message, and put them back."""
+
+    def test_an_encrypted_header_arrives_and_the_broker_never_has_it(self, line: Line) -> None:
+        """A1: neither its value nor its name; A9: and it was authenticated."""
+        world = World(line)
+        place = line.place()
+        policy = world.policy(place, encrypt_headers=["patient", "absent"])
+        sealer = world.sealer(policy)
+        headers = {"patient": "Zoe Beispiel"}
+        line.send(sealer, place, ORDER, headers)
+        line.send(sealer, place, b"second", None)
+        assert headers == {"patient": "Zoe Beispiel"}
+        for raw in line.held(place, 2):
+            assert "patient" not in raw.headers
+            assert b"patient" not in (raw.body or b"")
+            assert b"Zoe Beispiel" not in line.envelope(raw.body or b"")
+        with line.receiving(world.sealer(policy), place) as receiving:
+            receiving.take(2)
+        found = dict(zip(receiving.bodies, receiving.headers, strict=True))
+        assert found[ORDER]["patient"] == "Zoe Beispiel"
+        assert "patient" not in found[b"second"]
+        assert "absent" not in found[ORDER]
+        assert world.events == []
+
+    @pytest.mark.parametrize("beside", ["patient", "Patient", "absent"], ids=["same", "other case", "absent"])
+    def test_a_header_beside_that_was_to_be_encrypted_is_refused(self, line: Line, beside: str) -> None:
+        """A9: never handed on as if it had been sealed."""
+        world = World(line)
+        home, place = line.place(), line.place()
+        policy = world.policy(
+            home, accept_from=[f"{line.scheme}:{place}"], encrypt_headers=["patient", "absent"]
+        )
+        line.send(world.sealer(policy), home, ORDER, {"patient": "Zoe"})
+        [raw] = line.held(home, 1)
+        line.put(place, replace(raw, headers={**raw.headers, beside: "Mallory"}))
+        with line.receiving(world.sealer(policy), place) as receiving:
+            receiving.until(lambda: bool(world.events))
+        assert receiving.bodies == []
+        assert world.verdicts() == [Verdict.FORGED]
+
+    def test_a_message_without_a_frame_is_refused_where_headers_are_encrypted(self, line: Line) -> None:
+        """A9: a downgrade, and no call to the key service."""
+        world = World(line)
+        place = line.place()
+        line.send(world.sealer(world.policy(place)), place, ORDER)
+        sealer = world.sealer(world.policy(place, encrypt_headers=["patient"]))
+        with line.receiving(sealer, place) as receiving:
+            receiving.until(lambda: bool(world.events))
+        assert receiving.bodies == []
+        assert world.verdicts() == [Verdict.DOWNGRADE]
+        assert world.keys.calls["unwrap"] == 0
+
+    def test_producers_can_encrypt_headers_before_their_consumers_demand_it(self, line: Line) -> None:
+        world = World(line)
+        place = line.place()
+        line.send(
+            world.sealer(world.policy(place, encrypt_headers=["patient"])), place, ORDER, {"patient": "Zoe"}
+        )
+        with line.receiving(world.sealer(world.policy(place)), place) as receiving:
+            receiving.take(1)
+        assert receiving.headers[0]["patient"] == "Zoe"
+
+    def test_what_is_not_sealed_keeps_its_headers(self, line: Line) -> None:
+        """Where the mode seals nothing, nothing is taken out either."""
+        world = World(line)
+        place = line.place()
+        policy = world.policy(place, encrypt_headers=["patient"], mode="off")
+        line.send(world.sealer(policy), place, ORDER, {"patient": "Zoe"})
+        [raw] = line.held(place, 1)
+        assert raw.headers["patient"] == "Zoe"
+
+    def test_an_envelope_that_is_sent_again_takes_no_clear_header_along(self, line: Line) -> None:
+        """A10: what is inside stays inside; what would go out in clear beside it does not go out."""
+        world = World(line)
+        place = line.place()
+        sealer = world.sealer(world.policy(place, encrypt_headers=["patient"]))
+        line.send(sealer, place, ORDER, {"patient": "Zoe"})
+        [raw] = line.held(place, 1)
+        with pytest.raises(Refused):
+            line.send(sealer, place, raw.body, {"patient": "Zoe"})
+        line.send(sealer, place, raw.body, None)
+        assert all("patient" not in each.headers for each in line.held(place, 2))

@@ -40,12 +40,13 @@ class AIOLine(KafkaLine):
     def send(
         self, sealer: Sealer, place: str, body: bytes | None, headers: Mapping[str, str] | None = None
     ) -> None:
-        if headers:
+        if headers and not set(headers) <= set(sealer.policy_for(f"kafka:{place}").taken_headers):
             # The client's AIOProducer sends none; who needs them has a sync producer beside it.
             with self._beside(sealer) as producer:
                 producer.produce(place, body, partition=0, headers=headers)
             return
-        self.send_batch(sealer, place, [{"value": body, "partition": 0}])
+        more = {"headers": headers} if headers else {}
+        self.send_batch(sealer, place, [{"value": body, "partition": 0} | more])
 
     @contextlib.contextmanager
     def _beside(self, sealer: Sealer) -> Iterator[Any]:
@@ -114,7 +115,7 @@ class AIOReceiving(Receiving):
             return
         for message in messages:
             assert message.error() is None, message.error()
-            self.bodies.append(message.value())
+            self.got(message.value(), message.headers())
 
 
 async def _as_it_is(value: bytes | None, _: object = None) -> bytes | None:
@@ -178,7 +179,7 @@ class ByHand(Receiving):
             return
         ctx = SerializationContext(message.topic(), MessageField.VALUE, message.headers())
         try:
-            self.bodies.append(await self._deserializer(message.value(), ctx))
+            self.got(await self._deserializer(message.value(), ctx), message.headers())
         except KeyUnavailable:
             await self.consumer.seek(TopicPartition(message.topic(), message.partition(), message.offset()))
             return

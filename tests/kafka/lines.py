@@ -154,7 +154,7 @@ class Polling(Receiving):
             return
         if message is not None:
             assert message.error() is None, message.error()
-            self.bodies.append(message.value())
+            self.got(message.value(), message.headers())
 
 
 class Consuming(Polling):
@@ -168,7 +168,7 @@ class Consuming(Polling):
             return
         for message in messages:
             assert message.error() is None, message.error()
-            self.bodies.append(message.value())
+            self.got(message.value(), message.headers())
 
 
 class ClientLine(KafkaLine):
@@ -289,7 +289,7 @@ class ByHand(Receiving):
         else:
             if message is None:
                 return
-            self.bodies.append(message.value())
+            self.got(message.value(), message.headers())
         if self._settles:
             self.consumer.store_offsets(message=message)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.contract import AdapterContract, BinaryBodies, LedgerContract, NullBodies
+from tests.contract import AdapterContract, BinaryBodies, EncryptedHeaders, LedgerContract, NullBodies
 from tests.kafka.aio_lines import AIOConsumeLine, AIOLine, AIOSerializerLine
 from tests.kafka.lines import ClientBatchLine, ClientLine, KafkaLine, SerializerLine, SerializingLine
 
@@ -18,19 +18,19 @@ def runner() -> Iterator[asyncio.Runner]:
         yield runner
 
 
-class TestPoll(BinaryBodies, NullBodies, LedgerContract, AdapterContract):
+class TestPoll(EncryptedHeaders, BinaryBodies, NullBodies, LedgerContract, AdapterContract):
     @pytest.fixture
     def line(self, cluster, make_topic) -> KafkaLine:
         return ClientLine(cluster, make_topic)
 
 
-class TestConsume(BinaryBodies, NullBodies, LedgerContract, AdapterContract):
+class TestConsume(EncryptedHeaders, BinaryBodies, NullBodies, LedgerContract, AdapterContract):
     @pytest.fixture
     def line(self, cluster, make_topic) -> KafkaLine:
         return ClientBatchLine(cluster, make_topic)
 
 
-class TestSerializingClients(BinaryBodies, NullBodies, LedgerContract, AdapterContract):
+class TestSerializingClients(EncryptedHeaders, BinaryBodies, NullBodies, LedgerContract, AdapterContract):
     @pytest.fixture
     def line(self, cluster, make_topic) -> KafkaLine:
         return SerializingLine(cluster, make_topic)
@@ -42,13 +42,13 @@ class TestSerializersInStockClients(BinaryBodies, NullBodies, AdapterContract):
         return SerializerLine(cluster, make_topic)
 
 
-class TestAIOPoll(BinaryBodies, NullBodies, LedgerContract, AdapterContract):
+class TestAIOPoll(EncryptedHeaders, BinaryBodies, NullBodies, LedgerContract, AdapterContract):
     @pytest.fixture
     def line(self, cluster, make_topic, runner) -> KafkaLine:
         return AIOLine(cluster, make_topic, runner)
 
 
-class TestAIOConsume(BinaryBodies, NullBodies, LedgerContract, AdapterContract):
+class TestAIOConsume(EncryptedHeaders, BinaryBodies, NullBodies, LedgerContract, AdapterContract):
     @pytest.fixture
     def line(self, cluster, make_topic, runner) -> KafkaLine:
         return AIOConsumeLine(cluster, make_topic, runner)

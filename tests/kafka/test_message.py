@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from postseal.core import ConfigError, Policy, Sealer, Verdict
-from postseal.kafka._message import Topic, Topics, bound_headers, quarantine_headers, wire_bytes, wire_headers
+from postseal.kafka._message import (
+    Topic,
+    Topics,
+    clear_headers,
+    quarantine_headers,
+    wire_bytes,
+    wire_headers,
+    without,
+)
 from tests.fakes import FakeKeys
 
 
@@ -22,22 +30,24 @@ def test_a_value_is_bound_as_it_is_on_the_wire(given, wire) -> None:
 
 
 def test_a_dict_and_a_list_of_headers_are_bound_alike() -> None:
-    names = frozenset({"a", "b"})
-    as_list = bound_headers([("a", "1"), ("x", "2"), ("b", None)], names)
-    assert as_list == bound_headers({"a": b"1", "x": "2", "b": None}, names) == [("a", b"1"), ("b", None)]
+    as_list = wire_headers([("a", "1"), ("x", "2"), ("b", None)])
+    assert (
+        as_list == wire_headers({"a": b"1", "x": "2", "b": None}) == [("a", b"1"), ("x", b"2"), ("b", None)]
+    )
 
 
 def test_headers_of_one_name_are_bound_in_order() -> None:
-    assert bound_headers([("a", "1"), ("a", "0"), ("a", None)], frozenset("a")) == [
-        ("a", b"1"),
-        ("a", b"0"),
-        ("a", None),
-    ]
+    assert wire_headers([("a", "1"), ("a", "0"), ("a", None)]) == [("a", b"1"), ("a", b"0"), ("a", None)]
 
 
 def test_no_headers_bind_nothing() -> None:
-    assert bound_headers(None, frozenset("a")) == []
     assert wire_headers(None) is wire_headers([]) is wire_headers({}) is None
+
+
+def test_headers_that_are_taken_out_leave_the_others_as_they_were() -> None:
+    assert without([("a", "1"), ("b", None), ("a", b"2")], ("a",)) == [("b", None)]
+    assert without({"a": "1"}, ("a",)) is without(None, ("a",)) is None
+    assert clear_headers([("A", b"1"), ("b", b"2")], ("a",)) == [("b", b"2")]
 
 
 def test_a_topic_is_looked_up_once() -> None:

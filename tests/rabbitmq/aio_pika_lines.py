@@ -228,7 +228,7 @@ class AioReceiving(Receiving):
         await self.channel.close()
 
     async def take_in(self, message: Any) -> None:
-        self.bodies.append(message.body)
+        self.got(message.body, message.headers)
         if self.settles:
             await message.ack()
 

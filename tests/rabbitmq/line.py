@@ -156,8 +156,8 @@ class CallbackReceiving(Receiving):
         self._settles = settles
         connection.channel().basic_consume(queue, self._on_message)
 
-    def _on_message(self, channel: Any, method: Any, _: Any, body: bytes) -> None:
-        self.bodies.append(body)
+    def _on_message(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        self.got(body, properties.headers)
         if self._settles:
             channel.basic_ack(method.delivery_tag)
 
@@ -187,10 +187,10 @@ class GeneratorReceiving(Receiving):
 
     def step(self) -> None:
         try:
-            for method, _, body in self._channel.consume(self._queue, inactivity_timeout=0.1):
+            for method, properties, body in self._channel.consume(self._queue, inactivity_timeout=0.1):
                 if method is None:
                     return
-                self.bodies.append(body)
+                self.got(body, properties.headers)
                 if self._settles:
                     self._channel.basic_ack(method.delivery_tag)
                 if self._channel.get_waiting_message_count() == 0:
@@ -215,7 +215,7 @@ class GetReceiving(Receiving):
 
     def step(self) -> None:
         try:
-            method, _, body = self._channel.basic_get(self._queue)
+            method, properties, body = self._channel.basic_get(self._queue)
         except KeyUnavailable:
             return  # it was requeued
         except Refused as error:
@@ -224,7 +224,7 @@ class GetReceiving(Receiving):
         if method is None:
             time.sleep(0.01)
             return
-        self.bodies.append(body)
+        self.got(body, properties.headers)
         if self._settles:
             self._channel.basic_ack(method.delivery_tag)
 
@@ -276,8 +276,8 @@ class Running(Receiving):
     def consume(self, queue: str, *, settles: bool) -> None:
         """Begin to consume."""
 
-        def on_message(channel: Any, method: Any, _: Any, body: bytes) -> None:
-            self.bodies.append(body)
+        def on_message(channel: Any, method: Any, properties: Any, body: bytes) -> None:
+            self.got(body, properties.headers)
             if settles:
                 channel.basic_ack(method.delivery_tag)
 

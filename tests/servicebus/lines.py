@@ -168,7 +168,7 @@ class ReceiverAtWork(Receiving):
             self.refused.append(error)
 
     def take_in(self, message: Any) -> None:
-        self.bodies.append(body_of(message))
+        self.got(body_of(message), message.application_properties)
         if self._settles:
             self._receiver.complete_message(message)
         else:
@@ -287,7 +287,7 @@ class AioAtWork(ReceiverAtWork):
             self.refused.append(error)
 
     async def atake_in(self, message: Any) -> None:
-        self.bodies.append(body_of(message))
+        self.got(body_of(message), message.application_properties)
         if self._settles:
             await self._receiver.complete_message(message)
         else:

@@ -137,13 +137,13 @@ class ClientReceiving(Receiving):
     def step(self) -> None:
         try:
             answer = self._client.receive_message(
-                QueueUrl=self._url, MaxNumberOfMessages=10, WaitTimeSeconds=1
+                QueueUrl=self._url, MaxNumberOfMessages=10, WaitTimeSeconds=1, MessageAttributeNames=["All"]
             )
         except Refused as error:
             self.refused.append(error)
             return
         for message in answer.get("Messages", ()):
-            self.bodies.append(message["Body"].encode())
+            self.got(message["Body"].encode(), _headers(message))
             if self._settles:
                 self._client.delete_message(QueueUrl=self._url, ReceiptHandle=message["ReceiptHandle"])
             else:
@@ -276,12 +276,14 @@ class ResourceReceiving(Receiving):
 
     def step(self) -> None:
         try:
-            messages = self._queue.receive_messages(MaxNumberOfMessages=10, WaitTimeSeconds=1)
+            messages = self._queue.receive_messages(
+                MaxNumberOfMessages=10, WaitTimeSeconds=1, MessageAttributeNames=["All"]
+            )
         except Refused as error:
             self.refused.append(error)
             return
         for message in messages:
-            self.bodies.append(message.body.encode())
+            self.got(message.body.encode(), _headers({"MessageAttributes": message.message_attributes or {}}))
             if self._settles:
                 message.delete()
             else:

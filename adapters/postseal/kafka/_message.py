@@ -1,28 +1,31 @@
 """What of a Kafka message is bound, and where its envelope rides: pure, without a client.
 
 The envelope is the record's value. Key, headers, timestamp and partition travel as they are; bound are the topic, the headers that the
-policy names, and the key where the policy says so. On the wire a header's value is bytes or null, so that is the form that is bound:
-the text that a producer gives becomes the UTF-8 that a consumer will get.
+policy names, and the key where the policy says so. Headers that the policy encrypts travel in the envelope instead. On the wire a header's
+value is bytes or null, so that is the form that is bound: the text that a producer gives becomes the UTF-8 that a consumer will get.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from postseal.core import ConfigError, Opened, Policy, Sealer, Verdict
+from postseal.core.context import HeaderValue, fold
 
 __all__ = [
     "KafkaHeaders",
     "Topic",
     "Topics",
-    "bound_headers",
+    "clear_headers",
+    "opened_headers",
     "quarantine_headers",
     "quarantines",
     "speaks_of_kafka",
     "wire_bytes",
     "wire_headers",
+    "without",
 ]
 
 KafkaHeaders: TypeAlias = dict[str, str | bytes | None] | list[tuple[str, str | bytes | None]]
@@ -59,13 +62,18 @@ class Topic:
     binds: frozenset[str] = field(init=False)
     """Names of the headers to bind."""
     binds_key: bool = field(init=False)
+    takes: tuple[str, ...] = field(init=False)
+    """Names of the headers that are taken out of a record and encrypted with its value."""
     plain: bool = field(init=False)
-    """Whether neither headers nor the key are bound."""
+    """Whether neither headers nor the key are bound, and none are encrypted."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "binds", frozenset(self.policy.bind_headers))
         object.__setattr__(self, "binds_key", self.policy.bind_ordering_key)
-        object.__setattr__(self, "plain", not self.binds and not self.binds_key)
+        object.__setattr__(self, "takes", self.policy.taken_headers)
+        object.__setattr__(
+            self, "plain", not self.binds and not self.binds_key and not self.policy.encrypt_headers
+        )
         if not self.plain:
             object.__setattr__(self, "quick", lambda _: None)
             object.__setattr__(self, "open_quick", lambda _: None)
@@ -128,18 +136,41 @@ def wire_bytes(value: str | bytes | None) -> bytes | None:
     return value.encode() if isinstance(value, str) else value
 
 
-def bound_headers(headers: KafkaHeaders | None, names: frozenset[str]) -> list[tuple[str, bytes | None]]:
-    """Return those of *headers* that are in *names*, with values as on the wire; equal names stay in order."""
-    if headers is None:
-        return []
-    return [(name, wire_bytes(value)) for name, value in _pairs(headers) if name in names]
-
-
 def wire_headers(headers: KafkaHeaders | None) -> list[tuple[str, bytes | None]] | None:
     """Return all of *headers* with values as on the wire; None where there are none."""
     if not headers:
         return None
     return [(name, wire_bytes(value)) for name, value in _pairs(headers)]
+
+
+def without(
+    headers: KafkaHeaders | None, names: Collection[str]
+) -> list[tuple[str, str | bytes | None]] | None:
+    """Return *headers* but for those of *names*; None where none are left.
+
+    A name that could be taken for one of *names* does not come so far: sealing refuses it.
+    """
+    return [pair for pair in _pairs(headers or []) if pair[0] not in names] or None
+
+
+def opened_headers(headers: KafkaHeaders | None, opened: Opened) -> list[tuple[str, str | bytes | None]]:
+    """Return *headers*, as received, and behind them those that came encrypted, in the form in which all of Kafka's are received."""
+    return [*_pairs(headers or []), *((name, _as_received(value)) for name, value in opened.headers)]
+
+
+def _as_received(value: HeaderValue) -> bytes | None:
+    if value is None or isinstance(value, bytes):
+        return value
+    # Only who seals without this adapter can have put anything else there.
+    return value.encode() if isinstance(value, str) else str(value).encode()
+
+
+def clear_headers(
+    headers: KafkaHeaders | None, names: Collection[str]
+) -> list[tuple[str, str | bytes | None]] | None:
+    """Return *headers* of a record without a value, but for those that could be taken for one of *names*: nobody encrypted them."""
+    folded = {fold(name) for name in names}
+    return [pair for pair in _pairs(headers or []) if fold(pair[0]) not in folded] or None
 
 
 def quarantines(policy: Policy) -> bool:

@@ -17,7 +17,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from postseal.core import KeyUnavailable, Opened, Refused, Sealer, Verdict
 from postseal.kafka._errors import RefusedMessage
 from postseal.kafka._ledger import Uncommitted
-from postseal.kafka._message import Topics
+from postseal.kafka._message import Topics, clear_headers, opened_headers
 from postseal.kafka._partitions import Partition, Troubles
 from postseal.kafka._quarantine import NotConfirmed, Quarantine, check_quarantine, headers_of
 
@@ -195,9 +195,13 @@ class Opening(Client):
             NotConfirmed: It is refused, and the quarantine did not take it.
         """
         value = message.value()
-        if value is None:
-            return True
         topic = self._topics[message.topic() or ""]
+        if value is None:
+            if (
+                topic.policy.encrypt_headers
+            ):  # what stands there was not sealed: it is not handed on as if it had been
+                message.set_headers(clear_headers(headers_of(message), topic.policy.encrypt_headers) or [])
+            return True
         if self._is_quick and not self._troubles and (opened := topic.open_quick(value)) is not None:
             message.set_value(opened.body)  # the common case, with nothing looked at that need not be
             return True
@@ -221,6 +225,8 @@ class Opening(Client):
         except Refused as refused:
             return self._settle(message, refused)
         message.set_value(opened.body)
+        if opened.headers:
+            message.set_headers(opened_headers(headers_of(message), opened))
         if self._uncommitted is not None and opened.receipt is not None:
             self._uncommitted.note(partition_of(message), message.offset() or 0, opened.receipt)
         return True

@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from postseal.core import ConfigError, Sealer
 from postseal.kafka._errors import MessageTooLarge
-from postseal.kafka._message import KafkaHeaders, Topic, Topics, wire_bytes
+from postseal.kafka._message import Topic, Topics, wire_bytes, without
 from postseal.kafka._sealing import Sealing
 
 __all__ = ["Producer", "SealingProducer", "SerializingProducer"]
@@ -48,7 +48,7 @@ class SealingProducer(confluent_kafka.Producer, Sealing[bytes]):
             KeyRefused: The key service said no.
             ConfigError: No policy speaks of *topic*.
             MessageTooLarge: Over ``message.max.bytes`` once sealed. It is a `KafkaException`, too.
-            Refused: *value* is an envelope, but none that opens here.
+            Refused: *value* is an envelope, but none that opens here; or beside it stands a header that the policy encrypts.
             BufferError: The client's queue is full, as without us.
         """
         envelope: bytes | None = None
@@ -57,6 +57,10 @@ class SealingProducer(confluent_kafka.Producer, Sealing[bytes]):
             envelope = way.quick(value)  # type: ignore[arg-type]  # gives None for what is no bytes
             if envelope is None:
                 envelope = self._sealed(way, value, key, headers)
+                if way.takes:
+                    headers = without(headers, way.takes)
+        elif headers:
+            self._check_bare(topic, headers)
         # To the client the first of its two names for the report counts, even where it is None.
         report = on_delivery if callback is None else callback
         try:
@@ -75,6 +79,8 @@ class SealingProducer(confluent_kafka.Producer, Sealing[bytes]):
         on_delivery: Any = None,
     ) -> int:
         """Seal the values of *messages* and send them; all else as in `confluent_kafka.Producer.produce_batch`.
+
+        Headers that the policy encrypts travel in the envelope, so that they arrive, which other headers of a batch do not.
 
         All are sealed before the first is sent, so where sealing fails none is. The caller's dicts are not changed, but for the
         ``_error`` that the client itself puts into those that it did not take.
@@ -99,14 +105,22 @@ class SealingProducer(confluent_kafka.Producer, Sealing[bytes]):
         if not isinstance(message, dict):
             return message  # the client says what is wrong
         value = message.get("value")
+        headers = message.get("headers")
         if value is None:
+            if headers:
+                self._check_bare(way.name, headers)
             return message.copy()
-        headers: KafkaHeaders | None = message.get("headers")
-        if headers and way.binds:
+        sent = without(headers, way.takes)
+        if sent and way.binds:
             raise ConfigError(
                 f"produce_batch sends no headers, and policy {way.policy.name!r} binds {sorted(way.binds)}: use produce"
             )
-        return message | {"value": self._sealed(way, value, message.get("key"), None)}
+        entry = message | {
+            "value": self._sealed(way, value, message.get("key"), headers if way.takes else None)
+        }
+        if way.takes and headers:
+            entry["headers"] = sent
+        return entry
 
 
 class Producer(SealingProducer):

@@ -12,7 +12,7 @@ from typing import Any
 
 from postseal.core import ConfigError, Opened, Refused, Sealer
 from postseal.core.replay import Receipt
-from postseal.kafka._message import Topics
+from postseal.kafka._message import Topics, clear_headers, opened_headers, wire_bytes
 
 __all__ = ["open_records"]
 
@@ -60,8 +60,8 @@ def open_records(
                 f"policy {topic.policy.name!r} takes refused records elsewhere: give open_records a quarantine that does"
             )
         value = record.get("value")
-        if value is None:
-            opened.append(dict(record))  # a tombstone
+        if value is None:  # a tombstone
+            opened.append(_bare(record, topic.policy.encrypt_headers))
             continue
         try:
             one = sealer.open(
@@ -77,7 +77,7 @@ def open_records(
             if quarantine is not None and topic.policy.outcome(refused.verdict) != "discard":
                 quarantine(record, refused)
         else:
-            opened.append({**record, "value": b64encode(one.body).decode()})
+            opened.append(_opened(record, one))
             opened.note(one)
     return opened
 
@@ -102,6 +102,31 @@ class OpenedRecords(list[dict[str, Any]]):
             LedgerUnavailable: The ledger did not answer. Let the function fail: then all come again.
         """
         self._sealer.settled(*self._receipts)
+
+
+def _bare(record: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    if not names or not record.get("headers"):
+        return dict(record)
+    kept = clear_headers([(name, None) for header in record["headers"] for name in header], names) or []
+    allowed = {name for name, _ in kept}
+    return {**record, "headers": [header for header in record["headers"] if allowed.issuperset(header)]}
+
+
+def _opened(record: Mapping[str, Any], opened: Opened) -> dict[str, Any]:
+    shown = {**record, "value": b64encode(opened.body).decode()}
+    if opened.headers:
+        sealed = opened_headers(None, opened)
+        shown["headers"] = [
+            *(record.get("headers") or ()),
+            *({name: _numbers(value)} for name, value in sealed),
+        ]
+    return shown
+
+
+def _numbers(value: str | bytes | None) -> list[int] | None:
+    """Write a header's value as Lambda does: a list of numbers, from -128 to 127."""
+    raw = wire_bytes(value)
+    return None if raw is None else [number - 256 if number > 127 else number for number in raw]  # noqa: PLR2004 - bytes of Java
 
 
 def _bytes_of(text: str) -> bytes:

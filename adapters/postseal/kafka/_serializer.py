@@ -47,6 +47,11 @@ class _OfValues:
                 "keys are not sealed: Kafka partitions and compacts by them; use it for values alone"
             )
         topic = self._topics[ctx.topic]
+        if topic.policy.encrypt_headers:
+            raise ConfigError(
+                f"policy {topic.policy.name!r} encrypts headers, which a serializer cannot take out of a message: "
+                "use postseal.kafka.Producer and Consumer, or SerializingProducer and DeserializingConsumer of postseal.kafka"
+            )
         if topic.binds_key:
             raise ConfigError(
                 f"policy {topic.policy.name!r} binds the record key, which a serializer does not see: "

@@ -191,6 +191,11 @@ class Policy(Value):
         settles = verdict is Verdict.DUPLICATE and self.on_duplicate == "settle"
         return "discard" if settles else self.on_refused
 
+    @property
+    def taken_headers(self) -> tuple[str, ...]:
+        """The headers that an adapter takes out of what it sends: `encrypt_headers`, where something is sealed at all."""
+        return () if self.mode in ("off", "observe") else self.encrypt_headers
+
     def _names(self, option: str) -> tuple[str, ...]:
         value = getattr(self, option)
         if isinstance(value, str):

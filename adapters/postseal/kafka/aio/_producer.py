@@ -11,7 +11,7 @@ from confluent_kafka import aio as client
 
 from postseal.core import Sealer
 from postseal.kafka._errors import MessageTooLarge
-from postseal.kafka._message import Topics, wire_bytes
+from postseal.kafka._message import Topics, wire_bytes, without
 from postseal.kafka._sealing import Sealing
 
 __all__ = ["AIOProducer"]
@@ -77,14 +77,18 @@ class AIOProducer(Sealing[Awaitable[bytes]], client.AIOProducer):
             KeyRefused: The key service said no.
             ConfigError: No policy speaks of *topic*.
             Refused: *value* is an envelope, but none that opens here.
-            NotImplementedError: The client takes no headers.
+            NotImplementedError: The client takes no headers, but for those that the policy encrypts.
         """
         if value is None:
+            if kwargs.get("headers"):
+                self._check_bare(topic, kwargs["headers"])
             return await super().produce(topic, None, key, *args, **kwargs)
         way = self._topics[topic]
         envelope = way.quick(value)  # type: ignore[arg-type]  # gives None for what is no bytes
         if envelope is None:
             envelope = await self._sealed(way, value, key, kwargs.get("headers"))
+            if way.takes and "headers" in kwargs and (rest := without(kwargs.pop("headers"), way.takes)):
+                kwargs["headers"] = rest
         report = await super().produce(topic, envelope, key, *args, **kwargs)
         if len(envelope) + (len(key) * 4 if key else 0) > self._most:  # a character has up to 4 bytes
             return _explained(report, len(wire_bytes(value) or b""), len(envelope))
