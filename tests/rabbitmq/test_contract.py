@@ -2,35 +2,35 @@
 
 import pytest
 
-from tests.contract import AdapterContract, BinaryBodies, LedgerContract
+from tests.contract import AdapterContract, BinaryBodies, EncryptedHeaders, LedgerContract
 from tests.rabbitmq.line import AsyncioLine, CallbackLine, GeneratorLine, GetLine, SelectLine
 
 
-class TestCallbacks(BinaryBodies, LedgerContract, AdapterContract):
+class TestCallbacks(EncryptedHeaders, BinaryBodies, LedgerContract, AdapterContract):
     @pytest.fixture
     def line(self, parameters):
         return CallbackLine(parameters)
 
 
-class TestGenerator(BinaryBodies, LedgerContract, AdapterContract):
+class TestGenerator(EncryptedHeaders, BinaryBodies, LedgerContract, AdapterContract):
     @pytest.fixture
     def line(self, parameters):
         return GeneratorLine(parameters)
 
 
-class TestGet(BinaryBodies, LedgerContract, AdapterContract):
+class TestGet(EncryptedHeaders, BinaryBodies, LedgerContract, AdapterContract):
     @pytest.fixture
     def line(self, parameters):
         return GetLine(parameters)
 
 
-class TestSelectConnection(BinaryBodies, LedgerContract, AdapterContract):
+class TestSelectConnection(EncryptedHeaders, BinaryBodies, LedgerContract, AdapterContract):
     @pytest.fixture
     def line(self, parameters):
         return SelectLine(parameters)
 
 
-class TestAsyncioConnection(BinaryBodies, LedgerContract, AdapterContract):
+class TestAsyncioConnection(EncryptedHeaders, BinaryBodies, LedgerContract, AdapterContract):
     @pytest.fixture
     def line(self, parameters):
         return AsyncioLine(parameters)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.contract import AdapterContract, BinaryBodies, LedgerContract
+from tests.contract import AdapterContract, BinaryBodies, EncryptedHeaders, LedgerContract
 from tests.rabbitmq.aio_pika_lines import (
     CallbackLine,
     GetLine,
@@ -20,7 +20,7 @@ def loop():
     loop.close()
 
 
-class Contract(BinaryBodies, LedgerContract, AdapterContract):
+class Contract(EncryptedHeaders, BinaryBodies, LedgerContract, AdapterContract):
     @pytest.fixture
     def line(self, broker, loop):
         line = self.kind(loop, f"amqp://guest:guest@127.0.0.1:{broker.port}/%2F")

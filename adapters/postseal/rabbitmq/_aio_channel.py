@@ -22,6 +22,7 @@ from pamqp.commands import Basic
 from postseal.core import ConfigError
 from postseal.core.replay import Receipt
 from postseal.rabbitmq._aio_receiving import Consumer, Delivery, Getter
+from postseal.rabbitmq._inside import without
 from postseal.rabbitmq._message import Bound, check_bound
 from postseal.rabbitmq._settling import Handed, Place
 
@@ -61,8 +62,8 @@ class Guard:
         """Delivery tags of what the application never got and the broker has not back."""
         self.handed = Handed()
         self._bare = {name: getattr(channel, name) for name in _COVERED}
-        self._sent: dict[bytes, bytes] = {}
-        """Bodies of what is being published and may be returned, by the end of their envelope."""
+        self._sent: dict[bytes, tuple[bytes, Any]] = {}
+        """Bodies and headers of what is being published and may be returned, by the end of their envelope."""
 
     def attach(self) -> None:
         """Cover the channel's methods.
@@ -122,10 +123,13 @@ class Guard:
                         envelope = await seal(body, place, properties)
                 finally:
                     in_line -= 1
+            headers = properties.headers
+            if takes := place.policy.taken_headers:
+                properties = without(properties, takes)
             options |= {"exchange": exchange, "routing_key": routing_key, "properties": properties}
             if not mandatory:
                 return await publish(envelope, timeout=timeout, **options)
-            sent[envelope[-_END:]] = body
+            sent[envelope[-_END:]] = body, headers
             try:
                 return restored(await publish(envelope, mandatory=True, timeout=timeout, **options))
             except PublishError as error:
@@ -139,7 +143,7 @@ class Guard:
     async def _seal(self, body: bytes, place: Place, properties: Basic.Properties) -> bytes:
         """Seal what is not sealed at hand."""
         bound = None
-        if place.policy.bind_headers:
+        if place.policy.bind_headers or place.policy.encrypt_headers:
             check_bound(properties, place.policy)
             bound = Bound(properties, sent=True)
         return await self.hooks.sealer.aseal(
@@ -154,8 +158,12 @@ class Guard:
         """Give a message that the broker returned the body that it was published with; anything else is returned as it is."""
         if not isinstance(answer, DeliveredMessage):
             return answer
-        body = self._sent.get(answer.body[-_END:])
-        return answer if body is None else dataclasses.replace(answer, body=body)
+        kept = self._sent.get(answer.body[-_END:])
+        if kept is None:
+            return answer
+        body, headers = kept
+        answer.header.properties.headers = headers
+        return dataclasses.replace(answer, body=body)
 
     # -- consuming -------------------------------------------------------------------------------------------------
 

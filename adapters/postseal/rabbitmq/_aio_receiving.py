@@ -20,7 +20,7 @@ from aiormq.abc import DeliveredMessage
 from postseal.core import KeyUnavailable, Opened
 from postseal.rabbitmq._aio_iterators import tell_iterator
 from postseal.rabbitmq._message import Bound, lies_at
-from postseal.rabbitmq._receiving import restore_content_type
+from postseal.rabbitmq._receiving import restore
 from postseal.rabbitmq._settling import Place, Settle, Turned, pause_after
 
 if TYPE_CHECKING:
@@ -60,9 +60,9 @@ class Delivery:
 
 
 def with_opened(message: DeliveredMessage, opened: Opened) -> DeliveredMessage:
-    """Return *message* with the body and the content type that were sealed."""
+    """Return *message* with the body, the content type and the headers that were sealed."""
     header, body = message.header, opened.body
-    restore_content_type(header.properties, opened)
+    restore(header.properties, opened, aware=True)
     header.body_size = len(body)
     return DeliveredMessage(message.delivery, header, body, message.channel)
 

@@ -17,6 +17,7 @@ from pika import validators
 
 from postseal.core import ConfigError
 from postseal.core.replay import Receipt
+from postseal.rabbitmq._inside import without
 from postseal.rabbitmq._message import Bound, check_bound, quarantine_headers
 from postseal.rabbitmq._receiving import Consumer, Delivery, Getter, HandOn
 from postseal.rabbitmq._settling import Handed, Place, Settle, Turned, pause_after
@@ -114,10 +115,13 @@ class Guard:
                 envelope = place.seal(body, properties.content_type)
             else:
                 envelope = None
+            shown = None
             if envelope is None:
                 envelope = seal(body, place, properties)
+                if takes := place.policy.taken_headers:
+                    shown, properties = properties, without(properties, takes)
             if mandatory:
-                sent.keep(envelope, body)
+                sent.keep(envelope, body, None if shown is properties or shown is None else shown.headers)
             publish(exchange, routing_key, envelope, properties, mandatory)
 
         return basic_publish
@@ -125,7 +129,7 @@ class Guard:
     def _seal(self, body: bytes, place: Place, properties: Any) -> bytes:
         """Seal what is not sealed at hand."""
         bound = None
-        if place.policy.bind_headers:
+        if place.policy.bind_headers or place.policy.encrypt_headers:
             check_bound(properties, place.policy)
             bound = Bound(properties, sent=True)
         return self.hooks.sealer.seal(
@@ -140,7 +144,9 @@ class Guard:
         """Have *callback* called with what the broker returns, as it was published."""
         sent = self.sent
         self._bare["add_on_return_callback"](
-            lambda channel, method, properties, body: callback(channel, method, properties, sent.clear(body))
+            lambda channel, method, properties, body: callback(
+                channel, method, properties, sent.clear(body, properties)
+            )
         )
 
     # -- consuming -------------------------------------------------------------------------------------------------
@@ -348,23 +354,26 @@ class Sent:
     MOST_BYTES = 16 * 1024 * 1024
 
     def __init__(self) -> None:
-        self._bodies: OrderedDict[bytes, bytes] = OrderedDict()
+        self._bodies: OrderedDict[bytes, tuple[bytes, Any]] = OrderedDict()
         self._bytes = 0
 
-    def keep(self, envelope: bytes, body: bytes) -> None:
-        """Remember *body*, and forget the oldest where it gets too much."""
+    def keep(self, envelope: bytes, body: bytes, headers: Any = None) -> None:
+        """Remember *body*, and *headers* where some were taken out, and forget the oldest where it gets too much."""
         if envelope in self._bodies:
             return
-        self._bodies[envelope] = body
+        self._bodies[envelope] = body, headers
         self._bytes += len(envelope)
         while len(self._bodies) > self.MOST or (self._bytes > self.MOST_BYTES and len(self._bodies) > 1):
             self._bytes -= len(self._bodies.popitem(last=False)[0])
 
-    def clear(self, envelope: bytes) -> bytes:
-        """Return the body that was sealed in *envelope*; that itself, if it was forgotten."""
-        body = self._bodies.pop(envelope, None)
-        if body is None:
+    def clear(self, envelope: bytes, properties: Any) -> bytes:
+        """Return the body that was sealed in *envelope*; that itself, if it was forgotten. Give *properties* their headers again."""
+        kept = self._bodies.pop(envelope, None)
+        if kept is None:
             _log.warning("a returned message is shown sealed: too many were sent since")
             return envelope
         self._bytes -= len(envelope)
+        body, headers = kept
+        if headers is not None:
+            properties.headers = dict(headers)
         return body

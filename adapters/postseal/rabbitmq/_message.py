@@ -1,7 +1,8 @@
 """What of an AMQP message is bound, and where its envelope rides: pure, without a client.
 
 The envelope is the body. Properties and headers travel as they are; bound are exchange, routing key and content encoding, and those
-headers and properties that the policy names. The content type travels in the envelope, too, and that is the one that a handler sees.
+headers and properties that the policy names. Headers that the policy encrypts travel in the envelope instead (`_inside`). The content type
+travels in the envelope, too, and that is the one that a handler sees.
 
 Source: AMQP 0-9-1, basic class and field tables; RabbitMQ, AMQP 0-9-1 errata; SPEC.md 5.
 """
@@ -16,7 +17,16 @@ from decimal import Decimal
 from typing import Any, Final, TypeAlias
 
 from postseal.core import ConfigError, Policy, Verdict
-from postseal.core.context import HeaderValue, byte_string, check_destination, head, integer, text
+from postseal.core.context import (
+    Field,
+    HeaderValue,
+    byte_string,
+    check_destination,
+    fold,
+    head,
+    integer,
+    text,
+)
 
 __all__ = [
     "EXCHANGE_HEADER",
@@ -63,9 +73,11 @@ _CHANGING: Final = frozenset(
 )
 """Properties and headers that a broker sets, changes or takes away. Source: RabbitMQ, dead lettering, sender-selected distribution."""
 _NAMES: Final = tuple(
-    (name, prop) for prop in _BINDABLE for name in dict.fromkeys((prop, prop.replace("_", "-")))
+    (Field(name), prop) for prop in _BINDABLE for name in dict.fromkeys((prop, prop.replace("_", "-")))
 )
 """What a policy calls a property: as clients write it, or as the protocol does."""
+_PROPERTIES: Final = _CHANGING | {str(name) for name, _ in _NAMES}
+_FOLDED: Final = frozenset(map(fold, _PROPERTIES))
 _DEEPEST: Final = 32
 """Tables within tables that are bound; deeper ones never open."""
 
@@ -146,6 +158,12 @@ def check_policy(policy: Policy) -> None:
     changing = [name for name in policy.bind_headers if name in _CHANGING or name.startswith("x-")]
     if changing:
         raise ConfigError(f"policy {policy.name!r}: bind_headers names {changing}, which brokers change")
+    own = [name for name in policy.encrypt_headers if fold(name) in _FOLDED or name.lower().startswith("x-")]
+    if own:
+        raise ConfigError(
+            f"policy {policy.name!r}: encrypt_headers names {own}, which are properties, or for the broker to read; "
+            "headers of your own can be encrypted"
+        )
     if policy.on_refused == "quarantine":
         place_of(policy.quarantine or "")
 

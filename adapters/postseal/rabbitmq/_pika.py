@@ -277,12 +277,14 @@ class _Shown:
         except (UnroutableError, NackError) as error:
             # Only here, because pika logs the beginning of a returned body.
             for returned in error.messages:
-                returned.body = self._sent.clear(returned.body)
+                returned.body = self._sent.clear(returned.body, returned.properties)
             raise
 
     def add_on_return_callback(self, callback: HandOn) -> None:
         """Have *callback* called with what the broker returns, as it was published."""
         sent = self._sent
         self._bare["add_on_return_callback"](
-            lambda channel, method, properties, body: callback(channel, method, properties, sent.clear(body))
+            lambda channel, method, properties, body: callback(
+                channel, method, properties, sent.clear(body, properties)
+            )
         )

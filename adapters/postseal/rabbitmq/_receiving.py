@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from postseal.core import KeyUnavailable, Opened, Verdict
+from postseal.rabbitmq._inside import put_back
 from postseal.rabbitmq._message import Bound, lies_at
 from postseal.rabbitmq._settling import Place, pause_after
 
@@ -131,7 +132,7 @@ class Consumer:
                 self._guard.turn(self, Delivery(method, properties, body, coordinates), error)
                 return
             if opened is not None:
-                restore_content_type(properties, opened)
+                restore(properties, opened)
                 if not self.auto_ack:
                     self._handed[method.delivery_tag] = opened.receipt
                 self._hand_on(channel, method, properties, opened.body)
@@ -239,7 +240,7 @@ class Consumer:
         if isinstance(result, Exception):
             self._guard.turn(self, delivery, result)
             return
-        restore_content_type(delivery.properties, result)
+        restore(delivery.properties, result)
         self._guard.hand(self, delivery, result.receipt)
         self._hand_on(self._guard.channel, delivery.method, delivery.properties, result.body)
 
@@ -380,7 +381,14 @@ class _Later:
         self._call(self._era)
 
 
-def restore_content_type(properties: Any, opened: Opened) -> None:
-    """Let *properties* have the content type that the sender sealed."""
+def restore(properties: Any, opened: Opened, *, aware: bool = False) -> None:
+    """Let *properties* have the content type, and the headers, that the sender sealed.
+
+    Args:
+        properties: As received.
+        opened: The message.
+        aware: As in `put_back`.
+    """
     if opened.verdict is not Verdict.CLEAR:
         properties.content_type = opened.content_type
+        put_back(properties, opened, aware=aware)

@@ -15,6 +15,7 @@ from postseal.core.errors import ConfigError
 
 __all__ = [
     "EMPTY",
+    "Field",
     "HeaderValue",
     "Headers",
     "byte_string",
@@ -151,13 +152,19 @@ def pairs_of(headers: Headers) -> Iterable[tuple[str, HeaderValue]]:
     return headers.items() if isinstance(headers, Mapping) else headers  # pyright: ignore[reportReturnType] # a mapping is of names
 
 
+class Field(str):
+    """The name of a field of the broker's own, and not of a header: no header's name can be taken for it."""
+
+    __slots__ = ()
+
+
 def fold(name: object) -> object:
     """Return what all names that a program might take for *name* have in common: those that differ in case, or in how they are encoded.
 
-    What is no text comes back as it is, and is nobody's twin.
+    What is no text, or a `Field`, is nobody's twin.
     """
-    if not isinstance(name, str):
-        return name
+    if not isinstance(name, str) or isinstance(name, Field):
+        return (name,)
     if name.isascii():
         return name.lower()
     import unicodedata  # noqa: PLC0415 - few names are not ASCII
