@@ -2,30 +2,30 @@
 
 import pytest
 
-from tests.contract import AdapterContract, LedgerContract
+from tests.contract import AdapterContract, EncryptedHeaders, LedgerContract
 from tests.sqs.conftest import make_client, make_resource
 from tests.sqs.line import ClientLine, FifoLine, ResourceLine
 
 
-class TestClient(LedgerContract, AdapterContract):
+class TestClient(EncryptedHeaders, LedgerContract, AdapterContract):
     @pytest.fixture
     def line(self, aws):
         return ClientLine(make_client)
 
 
-class TestResource(LedgerContract, AdapterContract):
+class TestResource(EncryptedHeaders, LedgerContract, AdapterContract):
     @pytest.fixture
     def line(self, aws):
         return ResourceLine(make_client, make_resource)
 
 
-class TestFifo(LedgerContract, AdapterContract):
+class TestFifo(EncryptedHeaders, LedgerContract, AdapterContract):
     @pytest.fixture
     def line(self, aws):
         return FifoLine(make_client)
 
 
-class TestAiobotocore(LedgerContract, AdapterContract):
+class TestAiobotocore(EncryptedHeaders, LedgerContract, AdapterContract):
     @pytest.fixture
     def line(self, aio_line):
         return aio_line

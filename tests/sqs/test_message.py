@@ -116,14 +116,27 @@ ATTRIBUTES = {
 }
 
 
-def test_values_are_text_or_bytes_by_their_type():
-    assert m.values_of(ATTRIBUTES, ["tenant", "count", "picture", "absent"]) == {
-        "tenant": "grün",
-        "count": "7",
-        "picture": b"\x00\xff",
+def test_values_are_text_or_bytes_and_any_other_type_is_told_before_them():
+    """A9: to call a Number a String, or the other way round, changes what is bound."""
+    headers = [
+        ("tenant", "grün"),
+        ("count", "Number.int"),
+        ("count", "7"),
+        ("picture", "Binary.png"),
+        ("picture", b"\x00\xff"),
+    ]
+    assert m.values_of(ATTRIBUTES) == headers
+    assert m.attributes_of(headers) == ATTRIBUTES
+    assert m.values_of(None) == []
+    assert m.values_of({"b": {"DataType": "Binary", "BinaryValue": "text"}}) == [("b", b"text")]
+
+
+def test_attributes_that_somebody_sealed_without_the_adapter_become_text():
+    assert m.attributes_of([("a", 1), ("b", None), ("c", b"x")]) == {
+        "a": {"DataType": "String", "StringValue": "1"},
+        "b": {"DataType": "String", "StringValue": "None"},
+        "c": {"DataType": "Binary", "BinaryValue": b"x"},
     }
-    assert m.values_of(None, ["tenant"]) == {}
-    assert m.values_of({"b": {"DataType": "Binary", "BinaryValue": "text"}}, ["b"]) == {"b": b"text"}
 
 
 def test_names_types_and_values_count():

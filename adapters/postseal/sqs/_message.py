@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import md5
@@ -26,6 +26,7 @@ __all__ = [
     "asks_for",
     "asks_for_all",
     "attributes_md5",
+    "attributes_of",
     "attributes_size",
     "bytes_of",
     "destination_of",
@@ -36,6 +37,7 @@ __all__ = [
     "text_of",
     "topic_destination_of",
     "values_of",
+    "without",
 ]
 
 MAX_BYTES: Final = 1024 * 1024
@@ -52,6 +54,8 @@ _TOPIC: Final = re.compile(r"[A-Za-z0-9_-]{1,256}|[A-Za-z0-9_-]{1,251}\.fifo")
 """Source: Amazon SNS API, CreateTopic, Name."""
 _TOPIC_PARTS: Final = 6
 _MAX_PLACES: Final = 1024
+_PLAIN_TYPES: Final = frozenset(("String", "Binary"))
+"""Data types that the type of a value says already."""
 
 
 # -- destinations ------------------------------------------------------------------------------------------------------
@@ -120,6 +124,8 @@ class Place:
     noted: bool = False
     bind: tuple[str, ...] = field(init=False)
     """Names of the attributes to bind."""
+    takes: tuple[str, ...] = field(init=False)
+    """Names of the attributes that are taken out of what is sent, and encrypted with the body."""
     bind_group: bool = field(init=False)
     plain: bool = field(init=False)
     """Whether nothing has to be known of a message but its body."""
@@ -133,7 +139,10 @@ class Place:
         policy = self.policy
         object.__setattr__(self, "bind", policy.bind_headers)
         object.__setattr__(self, "bind_group", policy.bind_ordering_key)
-        object.__setattr__(self, "plain", not self.bind and not self.bind_group)
+        object.__setattr__(self, "takes", policy.taken_headers)
+        object.__setattr__(
+            self, "plain", not self.bind and not self.bind_group and not policy.encrypt_headers
+        )
         object.__setattr__(self, "fifo", is_fifo(self.destination))
         object.__setattr__(self, "seals", policy.mode not in ("off", "observe"))
         object.__setattr__(self, "wraps", _speaks_of_topics(policy))
@@ -237,11 +246,42 @@ def bytes_of(text: str) -> bytes | None:
 # -- attributes --------------------------------------------------------------------------------------------------------
 
 
-def values_of(attributes: Attributes | None, names: Collection[str]) -> dict[str, HeaderValue]:
-    """Return the values of the attributes of these *names*: text of String and Number, bytes of Binary. Source: SPEC.md 5.2."""
+def values_of(attributes: Attributes | None) -> list[tuple[str, HeaderValue]]:
+    """Return *attributes* as headers: text of String, bytes of Binary; of any other data type its name, too, before the value.
+
+    Source: SPEC.md 5.2.
+    """
     if not attributes:
-        return {}
-    return {name: _value(attributes[name]) for name in names if name in attributes}
+        return []
+    found: list[tuple[str, HeaderValue]] = []
+    for name, attribute in attributes.items():
+        kind = str(attribute.get("DataType"))
+        if kind not in _PLAIN_TYPES:
+            found.append((name, kind))
+        found.append((name, _value(attribute)))
+    return found
+
+
+def attributes_of(headers: Iterable[tuple[str, HeaderValue]]) -> dict[str, dict[str, Any]]:
+    """Return *headers* as the attributes that they were: what `values_of` made of them."""
+    values: dict[str, list[HeaderValue]] = {}
+    for name, value in headers:
+        values.setdefault(name, []).append(value)
+    return {name: _attribute(each) for name, each in values.items()}
+
+
+def _attribute(values: list[HeaderValue]) -> dict[str, Any]:
+    value = values[-1]
+    kind = values[0] if len(values) > 1 else "Binary" if isinstance(value, bytes) else "String"
+    if isinstance(value, bytes):
+        return {"DataType": kind, "BinaryValue": value}
+    # Only who seals without this adapter can have put anything but text there.
+    return {"DataType": kind, "StringValue": value if isinstance(value, str) else str(value)}
+
+
+def without(attributes: Attributes | None, names: Collection[str]) -> dict[str, Mapping[str, Any]]:
+    """Return *attributes* but for those of *names*."""
+    return {name: value for name, value in (attributes or {}).items() if name not in names}
 
 
 def _value(attribute: Mapping[str, Any]) -> HeaderValue:

@@ -71,8 +71,8 @@ class Receiving:
             return
         wait = params.get("WaitTimeSeconds")
         wait = wait if isinstance(wait, int) else 0
-        # A copy in the quarantine is to have all of them.
-        wanted = ("All",) if policy.on_refused == "quarantine" else place.bind
+        # A copy in the quarantine is to have all of them; and none may lie there that is to come encrypted.
+        wanted = ("All",) if policy.on_refused == "quarantine" or policy.encrypt_headers else place.bind
         needed = (_RECEIVE_COUNT, _GROUP) if place.bind_group or place.fifo else (_RECEIVE_COUNT,)
         names = _names(params, "MessageAttributeNames")
         system_names: tuple[str, ...] = ()

@@ -146,7 +146,7 @@ def open_message(
     sealer: Sealer,
     *,
     destination: str,
-    attributes: Mapping[str, HeaderValue] | None = None,
+    attributes: Mapping[str, HeaderValue | Mapping[str, Any]] | None = None,
     group: str | None = None,
     coordinates: Mapping[str, str | int] | None = None,
 ) -> str:
@@ -156,7 +156,8 @@ def open_message(
         body: As it lay on the queue, also inside SNS's JSON.
         sealer: Opens.
         destination: Where it lay: ``sqs:`` and the name of the queue.
-        attributes: Text of String and Number, bytes of Binary; those that the policy binds are needed.
+        attributes: Text of String, bytes of Binary, or attributes as the API has them; those that the policy binds are needed. Those that
+            came encrypted are not given back: for these, receive with a client, or `open_records`.
         group: Its MessageGroupId, where the policy binds it.
         coordinates: Where it came from, for the audit event.
 
@@ -240,7 +241,9 @@ def _api_attribute(value: Mapping[str, Any]) -> dict[str, Any]:
     return attribute
 
 
-def _attribute_of(value: HeaderValue) -> dict[str, Any]:
+def _attribute_of(value: HeaderValue | Mapping[str, Any]) -> Mapping[str, Any]:
+    if isinstance(value, Mapping):
+        return value
     return (
         {"DataType": "String", "StringValue": value}
         if isinstance(value, str)
@@ -252,7 +255,23 @@ def _filled(message: Mapping[str, Any]) -> dict[str, Any]:
     record = {**message[_RECORD], "body": message["Body"]}
     if "MD5OfBody" in message:
         record["md5OfBody"] = message["MD5OfBody"]
+    present = record.get("messageAttributes") or {}
+    inside = {
+        name: _record_attribute(value)
+        for name, value in message["MessageAttributes"].items()
+        if name not in present
+    }
+    if inside:
+        record["messageAttributes"] = {**present, **inside}
     return record
+
+
+def _record_attribute(attribute: Mapping[str, Any]) -> dict[str, Any]:
+    """Write an attribute as Lambda has it. Source: AWS Lambda Developer Guide, Using Lambda with Amazon SQS, example event."""
+    written = {"stringListValues": [], "binaryListValues": [], "dataType": attribute["DataType"]}
+    if "StringValue" in attribute:
+        return {"stringValue": attribute["StringValue"], **written}
+    return {"binaryValue": binascii.b2a_base64(attribute["BinaryValue"], newline=False).decode(), **written}
 
 
 def _never(_: float) -> None:

@@ -16,7 +16,17 @@ from botocore.exceptions import ChecksumError, ParamValidationError
 from postseal.core import ConfigError, Sealer, TooLarge
 from postseal.core.context import Headers
 from postseal.sqs._dialect import Dialect
-from postseal.sqs._message import Place, Places, attributes_size, envelope_of, text_md5, text_of, values_of
+from postseal.sqs._message import (
+    Place,
+    Places,
+    attributes_md5,
+    attributes_size,
+    envelope_of,
+    text_md5,
+    text_of,
+    values_of,
+    without,
+)
 
 __all__ = ["CONTEXT", "UNTOUCHED", "AsItCame", "Outgoing", "Sending", "Unsealed"]
 
@@ -59,6 +69,7 @@ class Outgoing:
         ordering_key: Its group, where that is bound.
         text: What travels: at first the caller's, then the sealed text.
         clear_md5: MD5 of the clear body, in hex.
+        taken: MD5 of the attributes as the caller gave them, where some were taken out; else empty.
     """
 
     __slots__ = (
@@ -73,6 +84,7 @@ class Outgoing:
         "message",
         "ordering_key",
         "sealed_size",
+        "taken",
         "text",
     )
 
@@ -88,6 +100,7 @@ class Outgoing:
     clear_md5: str
     clear_size: int
     sealed_size: int
+    taken: str
 
     def __repr__(self) -> str:
         return "<outgoing message>"
@@ -173,18 +186,19 @@ class Sending:
         one.already = already is not None
         one.data = clear if already is None else already
         one.headers = one.ordering_key = None
+        one.taken = ""
         if place.plain:
             one.envelope = place.seal(clear) if already is None else None
             return one
         one.envelope = None
-        if place.bind:
-            one.headers = values_of(message.get("MessageAttributes"), place.bind)
+        if place.bind or place.takes:
+            one.headers = values_of(message.get("MessageAttributes"))
         group = message.get("MessageGroupId") if place.bind_group else None
         if group is not None:
             one.ordering_key = str(group).encode()
         return one
 
-    def finish(
+    def finish(  # noqa: C901 - one story, message by message
         self,
         params: dict[str, Any],
         context: dict[str, Any],
@@ -205,6 +219,8 @@ class Sending:
             if not one.already:
                 one.text = text_of(one.envelope)
             attributes = message.get("MessageAttributes")
+            if place.takes and attributes:
+                attributes = without(attributes, place.takes)
             beside = attributes_size(attributes) if attributes else 0
             one.clear_size, one.sealed_size = len(clear) + beside, len(one.text) + beside
             total += one.sealed_size
@@ -218,6 +234,10 @@ class Sending:
                 one.entry = None
                 changed = params
                 changed[name] = one.text
+            if place.takes and "MessageAttributes" in changed:
+                changed["MessageAttributes"] = attributes
+                if digests and attributes != (given := message["MessageAttributes"]):
+                    one.taken = attributes_md5(given)
             # What was sealed before is deduplicated by SQS itself, by its text, which is one and the same.
             if fifo and not one.already and message.get("MessageDeduplicationId") is None:
                 changed["MessageDeduplicationId"] = self._sealer.deduplication_id(
@@ -290,6 +310,8 @@ class Sending:
                 checksum_type="MD5OfMessageBody", expected_checksum=actual, actual_checksum=claimed
             )
         parsed["MD5OfMessageBody"] = message.clear_md5
+        if message.taken:
+            parsed["MD5OfMessageAttributes"] = message.taken
 
     @staticmethod
     def check_batch(parsed: dict[str, Any], context: Mapping[str, Any]) -> None:
@@ -305,6 +327,8 @@ class Sending:
                 right.append(result)
             elif result["MD5OfMessageBody"] == text_md5(message.text):
                 result["MD5OfMessageBody"] = message.clear_md5
+                if message.taken:
+                    result["MD5OfMessageAttributes"] = message.taken
                 right.append(result)
             else:
                 wrong.append(

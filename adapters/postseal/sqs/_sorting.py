@@ -20,7 +20,15 @@ from postseal.core.audit import Auditor
 from postseal.core.context import Headers
 from postseal.core.replay import Receipt
 from postseal.core.wire import decode
-from postseal.sqs._message import Place, bytes_of, envelope_of, text_md5, values_of
+from postseal.sqs._message import (
+    Place,
+    attributes_md5,
+    attributes_of,
+    bytes_of,
+    envelope_of,
+    text_md5,
+    values_of,
+)
 from postseal.sqs._wrapped import Wrapper
 
 __all__ = ["Broken", "Received", "Sorting", "Turned"]
@@ -38,7 +46,7 @@ class Received(Mapping[str, str | int]):
     Attributes:
         text: Its body as it came.
         data: What is to be opened: the envelope that the body is or holds, else the body.
-        headers: What of its attributes is bound; None where nothing can be.
+        headers: Its attributes; None where it has none.
         ordering_key: Its group, where that is bound.
         wrapper: SNS's JSON, where the envelope lies in that.
     """
@@ -179,9 +187,8 @@ class Sorting:
             if checks and one.damaged:
                 self._refuse(one, Verdict.MALFORMED, _DAMAGED, stays=True)
                 continue
-            if not plain:
-                one.headers = self._headers(one)
-                one.ordering_key = self._ordering_key(one)
+            one.headers = self._headers(one)
+            one.ordering_key = self._ordering_key(one)
             yield one
 
     def _open_at_once(self, message: dict[str, Any]) -> bool:
@@ -208,13 +215,12 @@ class Sorting:
         one.wrapper = Wrapper.of(one.text)
         return None if one.wrapper is None else one.wrapper.envelope
 
-    def _headers(self, one: Received) -> Headers | None:
-        bind = self._place.bind
-        if not bind:
-            return None
+    @staticmethod
+    def _headers(one: Received) -> Headers | None:
+        """Return all attributes: the sender may have bound or encrypted more than the policy demands here."""
         if one.wrapper is not None:
-            return one.wrapper.values(bind)
-        return values_of(one.message.get("MessageAttributes"), bind)
+            return values_of(one.wrapper.attributes)
+        return values_of(one.message.get("MessageAttributes")) or None
 
     def _ordering_key(self, received: Received) -> bytes | None:
         group = received.group if self._place.bind_group else None
@@ -238,8 +244,12 @@ class Sorting:
                     one, Verdict.WRONG_DESTINATION, "it was not sent to the topic that SNS's JSON names"
                 )
                 return
-            text = wrapper.filled(text)
+            text = wrapper.filled(text, attributes_of(opened.headers))
             body = text.encode("utf-8", "surrogatepass")
+        elif opened.headers:
+            given = {**(one.message.get("MessageAttributes") or {}), **attributes_of(opened.headers)}
+            one.message["MessageAttributes"] = given
+            one.message["MD5OfMessageAttributes"] = attributes_md5(given)
         _fill(one.message, text, body)
         self._done(one.message, opened)
 

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import binascii
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from postseal.core import ConfigError
-from postseal.core.context import HeaderValue
 from postseal.sqs._message import envelope_of, topic_destination_of
 
 __all__ = ["Wrapper"]
@@ -47,25 +46,41 @@ class Wrapper(NamedTuple):
         except ConfigError:
             return None
 
-    def values(self, names: Collection[str]) -> dict[str, HeaderValue]:
-        """Return the values of the attributes of these *names*, as `values_of` does. Source: SPEC.md 5.2."""
+    @property
+    def attributes(self) -> dict[str, dict[str, Any]]:
+        """The attributes in it, written as those of a queue's message; one that is no such thing has no value."""
         attributes = self.content.get("MessageAttributes")
         if not isinstance(attributes, Mapping):
             return {}
-        return {name: _value(attributes[name]) for name in names if name in attributes}
+        return {str(name): _read(value) for name, value in attributes.items()}
 
-    def filled(self, clear: str) -> str:
-        """Write the same JSON with the *clear* message."""
-        return json.dumps({**self.content, "Message": clear}, ensure_ascii=False)
+    def filled(self, clear: str, inside: Mapping[str, Mapping[str, Any]]) -> str:
+        """Write the same JSON with the *clear* message, and with the attributes that came *inside* it."""
+        content = {**self.content, "Message": clear}
+        if inside:
+            content["MessageAttributes"] = {
+                **(self.content.get("MessageAttributes") or {}),
+                **{name: _written(value) for name, value in inside.items()},
+            }
+        return json.dumps(content, ensure_ascii=False)
 
 
-def _value(attribute: Any) -> HeaderValue:
-    value = attribute.get("Value") if isinstance(attribute, Mapping) else None
+def _read(attribute: Any) -> dict[str, Any]:
+    if not isinstance(attribute, Mapping):
+        return {"DataType": "String"}
+    kind, value = str(attribute.get("Type")), attribute.get("Value")
     if not isinstance(value, str):
-        return None
-    if not str(attribute.get("Type")).startswith("Binary"):
-        return value
+        return {"DataType": kind}
+    if not kind.startswith("Binary"):
+        return {"DataType": kind, "StringValue": value}
     try:
-        return binascii.a2b_base64(value.encode(), strict_mode=True)
+        return {"DataType": kind, "BinaryValue": binascii.a2b_base64(value.encode(), strict_mode=True)}
     except ValueError:
-        return None
+        return {"DataType": kind}
+
+
+def _written(attribute: Mapping[str, Any]) -> dict[str, str]:
+    value = attribute.get("StringValue")
+    if value is None:
+        value = binascii.b2a_base64(attribute["BinaryValue"], newline=False).decode()
+    return {"Type": attribute["DataType"], "Value": value}
