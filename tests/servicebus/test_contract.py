@@ -2,12 +2,12 @@
 
 import pytest
 
-from tests.contract import AdapterContract, BinaryBodies, LedgerContract
+from tests.contract import AdapterContract, BinaryBodies, EncryptedHeaders, LedgerContract
 from tests.servicebus import lines
 from tests.servicebus.conftest import closing
 
 
-class _Flavour(BinaryBodies, LedgerContract, AdapterContract):
+class _Flavour(EncryptedHeaders, BinaryBodies, LedgerContract, AdapterContract):
     kind: type[lines.QueueLine]
 
     @pytest.fixture

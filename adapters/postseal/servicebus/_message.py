@@ -8,7 +8,7 @@ from __future__ import annotations
 import calendar
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -23,7 +23,7 @@ from azure.servicebus.amqp import (
 )
 
 from postseal.core import ConfigError, Opened
-from postseal.core.context import HeaderValue
+from postseal.core.context import Field, HeaderValue, fold
 from postseal.core.policy import Policy
 from postseal.servicebus._bodies import pack, unpack
 from postseal.servicebus._sdk import put_data, put_raw
@@ -118,6 +118,10 @@ _CHANGING: Final = frozenset(
 )
 """What the broker, or tracing, changes. Source: field-tested against azure-servicebus 7.15; AMQP protocol guide, message annotations."""
 
+_DOUBLE: Final = struct.Struct(">d")
+_UUID_SIZE: Final = 16
+_FOLDED: Final = frozenset(map(fold, _FIELDS))
+
 Bound = tuple[tuple[str, str | None], ...]
 """Names that a policy binds, each with the field of AMQP's properties that it means; None for an application property."""
 
@@ -136,6 +140,16 @@ def bound_by(policy: Policy) -> Bound:
         raise ConfigError(
             f"policy {policy.name!r}: bind_headers names {changing}, which Service Bus changes on the way"
         )
+    own = [
+        name
+        for name in policy.encrypt_headers
+        if fold(name.replace("_", "-")) in _FOLDED or name in _CHANGING
+    ]
+    if own:
+        raise ConfigError(
+            f"policy {policy.name!r}: encrypt_headers names {own}, which are properties of Service Bus; "
+            "application properties can be encrypted"
+        )
     return tuple((name, _FIELDS.get(name.replace("_", "-"))) for name in policy.bind_headers)
 
 
@@ -153,8 +167,9 @@ def beside_of(
         TypeError: A bound property stands there twice, as text and as bytes.
     """
     beside: dict[str, Any] = {}
-    if policy.bind_headers:
-        beside["headers"] = _bound_values(fields, application or {}, bound_by(policy))
+    bound = bound_by(policy)
+    if bound or application:
+        beside["headers"] = _Headers(_bound_values(fields, application or {}, bound), application or {})
     if (encoding := fields.get("content_encoding")) is not None:
         beside["content_encoding"] = _text(encoding)
     if policy.bind_ordering_key and (session := fields.get("group_id")) is not None:
@@ -162,14 +177,70 @@ def beside_of(
     return beside
 
 
+class _Headers:
+    """What is bound, and all other application properties: made into pairs when they are asked for."""
+
+    __slots__ = ("_application", "_bound")
+
+    def __init__(self, bound: Mapping[str, HeaderValue], application: Mapping[Any, Any]) -> None:
+        self._bound = bound
+        self._application = application
+
+    def __iter__(self) -> Iterator[tuple[str, HeaderValue]]:
+        yield from self._bound.items()
+        for key, value in self._application.items():
+            name = _name(key)
+            # One that has the name of a field of AMQP's own cannot stand in for it.
+            if name is not None and name not in self._bound and name.replace("_", "-") not in _FIELDS:
+                yield name, normal(value)
+
+
+def _name(key: object) -> str | None:
+    """Return the name of an application property, which comes as bytes; None where it is none."""
+    try:
+        return key.decode() if isinstance(key, bytes) else key if isinstance(key, str) else None
+    except UnicodeDecodeError:
+        return None
+
+
+def _without(application: Mapping[Any, Any] | None, names: Collection[str]) -> dict[Any, Any] | None:
+    """Return a copy of *application* but for the properties of *names*."""
+    if application is None:
+        return None
+    return (
+        {key: value for key, value in application.items() if _name(key) not in names}
+        if names
+        else dict(application)
+    )
+
+
+def _put_back(application: Mapping[Any, Any] | None, opened: Opened) -> dict[Any, Any]:
+    """Return *application* and the properties that came encrypted, in the form in which the client hands out all: text as bytes."""
+    return {**(application or {}), **{name.encode(): _as_received(value) for name, value in opened.headers}}
+
+
+def _as_received(value: HeaderValue) -> Any:
+    if isinstance(value, str):
+        return value.encode()
+    if not isinstance(value, bytes):
+        return value
+    kind, rest = value[:1], value[1:]
+    if kind == b"\x01" and len(rest) == _DOUBLE.size:
+        return _DOUBLE.unpack(rest)[0]
+    if kind == b"\x02" and len(rest) == _UUID_SIZE:
+        return UUID(bytes=rest)
+    # Bytes without a mark were sealed by somebody without this adapter.
+    return rest if kind == b"\x00" else value
+
+
 def _bound_values(
     fields: Mapping[str, Any], application: Mapping[Any, Any], bound: Bound
 ) -> dict[str, HeaderValue]:
-    values = {}
+    values: dict[str, HeaderValue] = {}
     for name, field in bound:
         if field is not None:
             if (value := fields.get(field)) is not None:
-                values[name] = normal(value)
+                values[Field(name)] = normal(value)
             continue
         keys = [key for key in (name, name.encode()) if key in application]
         if len(keys) > 1:
@@ -192,7 +263,7 @@ def normal(value: Any) -> HeaderValue:
     if isinstance(value, (bytes, bytearray, memoryview)):
         return _text_or_marked(bytes(value))
     if isinstance(value, float):
-        return b"\x01" + struct.pack(">d", value)
+        return b"\x01" + _DOUBLE.pack(value)
     if isinstance(value, UUID):
         return b"\x02" + value.bytes
     if isinstance(value, datetime):
@@ -272,7 +343,7 @@ def draft_of(raw: AmqpAnnotatedMessage, policy: Policy) -> Draft:
         "header": None if _is_empty(header) else header,
         "footer": _copied(raw.footer),
         "properties": properties,
-        "application_properties": _copied(raw.application_properties),
+        "application_properties": _without(raw.application_properties, policy.taken_headers),
         "annotations": _copied(raw.annotations),
         "delivery_annotations": _copied(raw.delivery_annotations),
     }
@@ -325,6 +396,8 @@ def show_opened(message: Any, opened: Opened) -> None:
         }
         raw = AmqpAnnotatedMessage(**body, **beside)
         put_raw(message, raw)
+    if opened.headers:
+        raw.application_properties = _put_back(raw.application_properties, opened)
     properties = raw.properties or AmqpMessageProperties()
     properties.content_type = content_type
     shown: Any = (
