@@ -131,3 +131,12 @@ def test_a_request_in_clear_cannot_be_answered_bound():
     assert (opened.reference, opened.in_reply_to, opened.headers) == (None, None, ())
     with pytest.raises(ConfigError, match="in clear"):
         party().seal(b"!", destination=HERE, in_reply_to=opened)
+
+
+def test_a_reply_that_was_sealed_by_hand_passes_a_protected_client_as_it_is():
+    """A10: nothing is sealed twice, also where the producer may not unwrap."""
+    one = party(destinations=[HERE, THERE])
+    request = one.seal(b"?", destination=HERE)
+    reply = one.seal(b"!", destination=THERE, in_reply_to=Sealer.reference(request))
+    assert one.seal(reply, destination=THERE) == reply
+    assert one.keys.unwrapped == 0
