@@ -475,3 +475,44 @@ def test_refusing_leaks_nothing():
             way(data, None)
     gc.collect()
     assert sys.getrefcount(data) == before
+
+
+# -- at hand ---------------------------------------------------------------------------------------------------------
+
+
+@needed
+@pytest.mark.parametrize("form", ENCRYPTING)
+def test_both_have_the_same_at_hand(form):
+    """What is no common case gives None: no key, no bytes, what looks sealed, another destination, what is refused."""
+
+    def work(one):
+        seal, open_ = one.sealer.at_hand(HERE), one.sealer.open_at_hand(HERE)
+        other = one.sealer.at_hand("kafka:other"), one.sealer.open_at_hand("kafka:other")
+        sealed = one.seal(b"x", destination=HERE)
+        at_hand = [seal(b"x"), seal(b""), seal(b"x", "text/plain"), seal(b"x", "text/plain")]
+        assert all(at_hand)
+        found = [open_(each) and open_(each).body for each in at_hand[:2]]
+        found += [seal(bytearray(b"x")), seal("x"), seal(None), seal(sealed), seal(b"\xd1"), other[0](b"x")]
+        found += [open_(bytearray(sealed)), open_("x"), open_(b""), open_(sealed[:-1]), other[1](sealed)]
+        found += [open_(sealed[:20] + bytes([sealed[20] ^ 1]) + sealed[21:])]
+        if form == "confidentiality":
+            nonce = len(b"\xd8\x60\x84\x58\x00\xa4\x01\x03\x05\x4c")
+            found += [open_(sealed[:nonce] + bytes([sealed[nonce] ^ 1]) + sealed[nonce + 1 :])]
+        one.sealer.close()
+        return [*found, seal(b"x"), open_(sealed)], len(one.events)
+
+    compiled, python = Pair(form).both(work)
+    assert compiled == python == (python[0], 0)
+    assert compiled[0][:2] == [b"x", b""]
+    assert not any(compiled[0][2:])
+
+
+@needed
+@pytest.mark.parametrize("arguments", [(), (b"x", None, None)])
+def test_a_hand_raises_an_ordinary_error_for_what_is_no_argument(arguments):
+    sealer = pair_for("confidentiality").parties["compiled"].sealer
+    with chosen("compiled"):
+        hands = sealer.at_hand(HERE), sealer.open_at_hand(HERE)
+    for hand in hands:
+        with pytest.raises(TypeError):
+            hand(*arguments)

@@ -7,14 +7,20 @@
 use pyo3::prelude::*;
 
 mod bytes;
+mod hand;
 mod open;
 mod seal;
+mod text;
 
 /// `postseal.core._native`.
 #[pymodule(gil_used = true)]
 mod _native {
     #[pymodule_export]
+    use crate::hand::Hand;
+    #[pymodule_export]
     use crate::open::Opener;
     #[pymodule_export]
     use crate::seal::Writer;
+    #[pymodule_export]
+    use crate::text::{decode, encode};
 }

@@ -1,6 +1,6 @@
 # What core/native/ compiles to. Its sources say what each argument is.
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, final
 
 from postseal.core.crypto import HmacContext, RandomBytes
@@ -74,3 +74,20 @@ class Opener:
     @property
     def kinds(self) -> int: ...
     def open(self, data: bytes, beside: Any, /) -> Opened | None: ...
+
+@final
+class Hand:
+    def __new__(
+        cls,
+        *,
+        ways: Mapping[Any, Any],
+        at: str | tuple[str, str],
+        unbound: bytes,
+        least: int,
+        refusals: tuple[type[Exception], ...],
+    ) -> Hand: ...
+    def seal(self, body: bytes, content_type: str | None = None, /) -> bytes | None: ...
+    def open(self, envelope: bytes, /) -> Opened | None: ...
+
+def encode(data: bytes, /) -> str: ...
+def decode(text: str, /) -> bytes | None: ...

@@ -1,7 +1,8 @@
 """The optional compiled accelerator: whether it is here, and whether it is wanted.
 
-`postseal.core._native` does what `outgoing` and `learnt` do for each message, byte for byte the same, in less time. Without it everything
-works as well. The environment variable ``POSTSEAL_NATIVE`` chooses: 0 leaves it alone, 1 demands it, and unset takes it where it is.
+`postseal.core._native` does what `outgoing`, `learnt` and the adapters do for each message, byte for byte the same, in less time. Without
+it everything works as well. The environment variable ``POSTSEAL_NATIVE`` chooses: 0 leaves it alone, 1 demands it, and unset takes it
+where it is.
 
 Source: docs/accelerator.md.
 """
@@ -9,6 +10,7 @@ Source: docs/accelerator.md.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from postseal.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from postseal.core._native import Opener, Writer
+    from postseal.core._native import Hand, Opener, Writer
 
 __all__ = ["SWITCH", "Native", "native"]
 
@@ -30,6 +32,11 @@ class Native:
     def __init__(self, module: Any) -> None:
         self.writer: type[Writer] = module.Writer
         self.opener: type[Opener] = module.Opener
+        self.hand: type[Hand] = module.Hand
+        self.encode: Callable[[bytes], str] = module.encode
+        """Writes base64url without padding."""
+        self.decode: Callable[[str], bytes | None] = module.decode
+        """Reads it, exactly as `encode` writes it; None where it is anything else."""
 
 
 @cache

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeAlias, TypeVar
 
+from postseal.core.accelerator import Native, native
 from postseal.core.audit import AlarmEvent, AlarmLimits, AuditEvent, Auditor, AuditSink, FloodLimit
 from postseal.core.context import Headers, check_destination
 from postseal.core.crypto import HmacContext, MessageKey, RandomBytes, random_bytes
@@ -45,6 +46,7 @@ from postseal.core.wire import (
 )
 
 if TYPE_CHECKING:
+    from postseal.core._native import Hand
     from postseal.core.config import PolicySource, Reload, Watch
     from postseal.core.replay import Ledger, Receipt, Register, ReplayWindow, Windows
 
@@ -444,6 +446,8 @@ class Sealer:
         or looks sealed. Then `seal` or `aseal` it.
         """
         outgoing = self._outgoing
+        if (compiled := native()) is not None:
+            return self._hand(compiled, outgoing, destination).seal
 
         def seal(body: bytes, content_type: str | None = None) -> bytes | None:
             # Looked up each time: so that `close`, and the end of a way that was not used for long, hold here too.
@@ -675,6 +679,8 @@ class Sealer:
         text. Then open it by another verb, which alone refuses and tells of it.
         """
         incoming, where = self._incoming, (destination, reader) if reader else destination
+        if (compiled := native()) is not None:
+            return self._hand(compiled, incoming, where).open
 
         def open_(envelope: bytes) -> Opened | None:
             # Looked up each time, as in `at_hand`.
@@ -690,6 +696,12 @@ class Sealer:
                 return None
 
         return open_
+
+    @staticmethod
+    def _hand(compiled: Native, ways: Mapping[Any, Any], at: str | tuple[str, str]) -> Hand:
+        return compiled.hand(
+            ways=ways, at=at, unbound=UNBOUND, least=LEAST_START[0], refusals=(Refused, KeyUnavailable)
+        )
 
     def verify(
         self,

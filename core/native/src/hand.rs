@@ -1,0 +1,84 @@
+//! At hand: `Sealer.at_hand` and `Sealer.open_at_hand`, compiled. What is no common case is left to Python.
+
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PySlice};
+
+/// Seals for one destination, or opens what lay there.
+#[pyclass(frozen, module = "postseal.core._native")]
+pub struct Hand {
+    /// By destination: `Outgoing` or `Incoming`. Looked up each time, as they may be dropped.
+    ways: Py<PyDict>,
+    at: Py<PyAny>,
+    unbound: Py<PyBytes>,
+    /// The least of the first bytes that an envelope can have.
+    least: u8,
+    /// What is raised where Python is to say what is wrong.
+    refusals: Py<PyAny>,
+}
+
+#[pymethods]
+impl Hand {
+    #[new]
+    #[pyo3(signature = (*, ways, at, unbound, least, refusals))]
+    fn new(ways: Py<PyDict>, at: Py<PyAny>, unbound: Py<PyBytes>, least: u8, refusals: Py<PyAny>) -> Self {
+        Self { ways, at, unbound, least, refusals }
+    }
+
+    /// Do what `Outgoing.quick` does.
+    #[pyo3(signature = (body, content_type = None, /))]
+    fn seal<'py>(
+        &self,
+        py: Python<'py>,
+        body: &Bound<'py, PyAny>,
+        content_type: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some(way) = self.ways.bind(py).get_item(&self.at)? else { return Ok(None) };
+        let Ok(bytes) = body.cast_exact::<PyBytes>() else { return Ok(None) };
+        let plain = way.getattr(intern!(py, "plain"))?;
+        if plain.is_none() || bytes.as_bytes().first().is_some_and(|first| *first >= self.least) {
+            return Ok(None);
+        }
+        let key = plain.getattr(intern!(py, "key"))?;
+        if !key.is_none() {
+            let writers = key.getattr(intern!(py, "writers"))?.cast_into::<PyDict>()?;
+            if let Some(write) = writers.get_item(content_type)? {
+                let sealed = write.call1((bytes, &self.unbound, py.None(), false))?;
+                if sealed.is_truthy()? {
+                    return Ok(Some(sealed));
+                }
+            }
+        }
+        let sealed = way.call_method1(intern!(py, "quick"), (bytes, content_type))?;
+        Ok(Some(sealed).filter(|sealed| !sealed.is_none()))
+    }
+
+    /// Do what `Incoming.quick` does.
+    #[pyo3(signature = (envelope, /))]
+    fn open<'py>(
+        &self,
+        py: Python<'py>,
+        envelope: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some(way) = self.ways.bind(py).get_item(&self.at)? else { return Ok(None) };
+        let Ok(data) = envelope.cast_exact::<PyBytes>() else { return Ok(None) };
+        let hint = way.getattr(intern!(py, "hint"))?.cast_into::<PySlice>()?;
+        let hint = hint.indices(isize::try_from(data.as_bytes().len())?)?;
+        let (start, stop) = (usize::try_from(hint.start)?, usize::try_from(hint.stop)?);
+        let hint = PyBytes::new(py, data.as_bytes().get(start..stop).unwrap_or_default());
+        let learnt = way.getattr(intern!(py, "plain"))?.cast_into::<PyDict>()?;
+        let Some(short) = learnt.get_item(hint)? else { return Ok(None) };
+        match short.call1((data, py.None())) {
+            Ok(opened) => Ok(Some(opened).filter(|opened| !opened.is_none())),
+            Err(error) if error.matches(py, self.refusals.bind(py))? => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Tell the garbage collector what is held.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.ways)?;
+        visit.call(&self.refusals)
+    }
+}
