@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import logging
 import os
 import sys
@@ -73,6 +74,12 @@ def run(one, bad, good=0):
 # -- the flood ---------------------------------------------------------------------------------------------------------
 
 
+def allocated() -> int:
+    """Blocks of memory that are in use."""
+    gc.collect()
+    return sys.getallocatedblocks()
+
+
 def test_a_flood_of_100_000_makes_few_lines_exact_counts_and_one_alarm(caplog):
     """E7: 100,000 refused in one run: at most 100 log lines, each event to the callback, one alarm within 5 s, memory flat."""
     alarms, seen, memory = [], [0], []
@@ -89,10 +96,11 @@ def test_a_flood_of_100_000_makes_few_lines_exact_counts_and_one_alarm(caplog):
             one.open(b"clear", destination=HERE)
         if alarms and len(alarms) > len(memory):
             assert time.monotonic() - begun < 5
-            memory.append(sys.getallocatedblocks())
+            memory.append(allocated())
         if count == 20_000:
-            memory.append(sys.getallocatedblocks())
-    assert abs(sys.getallocatedblocks() - memory[-1]) < 2_000
+            memory.append(allocated())
+    # A block kept for one message in ten would be 8,000; other threads of this process have some of their own.
+    assert abs(allocated() - memory[-1]) < 8_000
     assert one.sealer.auditor.flush()
     assert [alarm.raised for alarm in alarms] == [True]
     assert seen == [100_000]
