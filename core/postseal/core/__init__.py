@@ -16,7 +16,6 @@ sealer, so that programs need not.
 
 from typing import TYPE_CHECKING, Any
 
-from postseal.core.audit import AlarmEvent, AlarmLimits, AuditEvent, AuditSink, FloodLimit, MoreEvents
 from postseal.core.datakeys import DataKeyLimits, OpeningLimits
 from postseal.core.errors import (
     AuditUnavailable,
@@ -38,6 +37,7 @@ from postseal.core.sealer import Sealer
 from postseal.core.signing import Ed25519Key, Es256Key, HmacKey, KeyRing, Origin, SigningKey
 
 if TYPE_CHECKING:
+    from postseal.core.audit import AlarmEvent, AlarmLimits, AuditEvent, AuditSink, FloodLimit, MoreEvents
     from postseal.core.audit.files import AuditFile
     from postseal.core.audit.syslog import AuditSyslog
     from postseal.core.certified import X509Key, X509Roots
@@ -107,6 +107,12 @@ __all__ = [
 ]
 
 _LAZY = {
+    "AlarmEvent": "postseal.core.audit",
+    "AlarmLimits": "postseal.core.audit",
+    "AuditEvent": "postseal.core.audit",
+    "AuditSink": "postseal.core.audit",
+    "FloodLimit": "postseal.core.audit",
+    "MoreEvents": "postseal.core.audit",
     "AuditFile": "postseal.core.audit.files",
     "AuditSyslog": "postseal.core.audit.syslog",
     "AwsKms": "postseal.core.providers.aws_kms",

@@ -8,10 +8,9 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, TypeAlias, TypeVar
 
 from postseal.core.accelerator import Native, native
-from postseal.core.audit import AlarmEvent, AlarmLimits, AuditEvent, Auditor, AuditSink, FloodLimit
 from postseal.core.context import Headers, check_destination
 from postseal.core.crypto import HmacContext, MessageKey, RandomBytes, random_bytes
 from postseal.core.datakeys import Calls, OpenedKey, SealingKeys
@@ -47,6 +46,7 @@ from postseal.core.wire import (
 
 if TYPE_CHECKING:
     from postseal.core._native import Hand
+    from postseal.core.audit import AlarmEvent, AlarmLimits, AuditEvent, AuditSink, FloodLimit
     from postseal.core.config import PolicySource, Reload, Watch
     from postseal.core.replay import Ledger, Receipt, Register, ReplayWindow, Windows
 
@@ -114,8 +114,8 @@ class Sealer:
             takes no private keys.
         on_audit: Called with each `AuditEvent`.
         audit: Where events are written, beside `logging`: `AuditFile`, `AuditSyslog`.
-        audit_log: How many events `logging` is told whole; None for all of them.
-        alarm: When refused messages are so many that the alarm is raised; None for never.
+        audit_log: How many events `logging` is told whole; "usual" is ``FloodLimit()``, None all of them.
+        alarm: When refused messages are so many that the alarm is raised; "usual" is ``AlarmLimits()``, None never.
         on_alarm: Called with each `AlarmEvent`: once when it is raised, once when it is over.
         telemetry: Measures this sealer and its calls to key services: `postseal.core.telemetry.Telemetry`.
         clock: Nanoseconds since the epoch.
@@ -138,8 +138,8 @@ class Sealer:
         verify_only: bool = False,
         on_audit: Callable[[AuditEvent], None] | None = None,
         audit: Iterable[AuditSink] = (),
-        audit_log: FloodLimit | None = FloodLimit(),  # noqa: B008 - frozen
-        alarm: AlarmLimits | None = AlarmLimits(),  # noqa: B008 - frozen
+        audit_log: FloodLimit | Literal["usual"] | None = "usual",
+        alarm: AlarmLimits | Literal["usual"] | None = "usual",
         on_alarm: Callable[[AlarmEvent], None] | None = None,
         telemetry: Watcher | None = None,
         clock: Callable[[], int] = time.time_ns,
@@ -160,11 +160,14 @@ class Sealer:
         self._kept: list[weakref.ref[Kept]] = []
         self._source: PolicySource | None = None
         self._watch: Watch | None = None
+        # Loaded with the first sealer: `import postseal.core` is to be quick.
+        from postseal.core.audit import AlarmLimits, Auditor, FloodLimit  # noqa: PLC0415
+
         self.auditor = Auditor(
             on_audit,
             sinks=audit,
-            log=audit_log,
-            alarm=alarm,
+            log=FloodLimit() if audit_log == "usual" else audit_log,
+            alarm=AlarmLimits() if alarm == "usual" else alarm,
             on_alarm=on_alarm,
             clock=clock,
             monotonic=monotonic,
@@ -799,6 +802,8 @@ class Sealer:
                 self._windows = Windows()
             now = datetime.fromtimestamp(self._clock() / 1e9, UTC)
             window = self._windows.open(destination, since, until, reason=reason, now=now, lasts=lasts)
+        from postseal.core.audit import AuditEvent  # noqa: PLC0415 - as in `__init__`
+
         self.auditor.tell(
             AuditEvent(
                 time=now,
@@ -1037,6 +1042,8 @@ class Sealer:
         data: bytes,
         coordinates: Mapping[str, str | int] | None,
     ) -> AuditEvent:
+        from postseal.core.audit import AuditEvent  # noqa: PLC0415 - as in `__init__`
+
         event = AuditEvent(
             time=datetime.fromtimestamp(self._clock() / 1e9, UTC),
             verdict=verdict,
