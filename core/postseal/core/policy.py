@@ -362,6 +362,11 @@ class Policies:
         found = self._best(destination)
         return None if found is None else found[0]
 
+    def is_home(self, destination: str) -> bool:
+        """Tell whether *destination* is one that messages are sent to, and not only one where they may lie."""
+        found = self._best(destination)
+        return found is not None and found[1]
+
     def may_lie(self, policy: Policy, logical: str, physical: str) -> bool:
         """Tell whether a message of *policy* that was sent to *logical* may be read from *physical*."""
         if logical == physical:
