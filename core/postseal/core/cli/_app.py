@@ -10,7 +10,19 @@ from typing import Annotated, Any, Final, cast
 import typer
 from typer.main import get_command
 
-from postseal.core.cli import archive, audit, demo, group, inspect, plan, policy, quarantine, recover, rewrap
+from postseal.core.cli import (
+    archive,
+    audit,
+    demo,
+    explain,
+    group,
+    inspect,
+    plan,
+    policy,
+    quarantine,
+    recover,
+    rewrap,
+)
 from postseal.core.cli._commands import Commands
 from postseal.core.cli._console import printable
 from postseal.core.errors import PostsealError, nearest
@@ -30,6 +42,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # its traceback shows local variables, and those hold keys and bodies
 )
 app.command("demo")(demo.command)
+app.command("explain")(explain.command)
 app.command("inspect")(inspect.command)
 app.command("plan")(plan.command)
 app.command("recover")(recover.command)
