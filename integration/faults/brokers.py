@@ -198,6 +198,11 @@ class OfServiceBus(Broker[ServiceBus]):
         return QueueLine(_At(self.server, address, self.hidden))
 
     @contextmanager
+    def own(self) -> Iterator[Broker[ServiceBus]]:
+        with ServiceBus() as server:
+            yield OfServiceBus(server, hidden=self.hidden)
+
+    @contextmanager
     def killed(self) -> Iterator[None]:
         self.server.outage(2)
         yield

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from integration.faults.brokers import KINDS, Broker, OfKafka, OfRabbit, OfSqs
+from integration.faults.brokers import KINDS, Broker, OfKafka, OfRabbit, OfServiceBus, OfSqs
 from integration.faults.case import BATCH, Case, KeyService
 from integration.faults.faults import DURING, FAULTS, BrokerKilled, Fault
 from integration.proxy import HttpProxy, TcpProxy
@@ -89,7 +89,9 @@ def case(broker: Broker[Any], keys: KeyService, fault: Fault) -> Iterator[Case]:
 
 def _needs_its_own(broker: Broker[Any], fault: Fault) -> bool:
     """Kafka names one port to clients that a proxy leads to it; others stand behind any."""
-    return isinstance(broker, OfKafka) or (isinstance(broker, OfRabbit) and not fault.through_proxy)
+    return isinstance(broker, OfKafka) or (
+        isinstance(broker, OfRabbit | OfServiceBus) and not fault.through_proxy
+    )
 
 
 def test_nothing_is_lost_and_nothing_unverified_is_handled(case: Case, fault: Fault) -> None:

@@ -116,8 +116,7 @@ def test_the_destination_in_the_header_is_changed(scene: Scene, options):
     caught = scene.sent(**options)
     there = f"{scene.line.scheme}:{caught.place}"
     old, new = caught.destination.encode(), there.encode()
-    if len(old) != len(new):
-        pytest.skip("names of different length")
+    assert len(old) == len(new)
     assert caught.put(with_header(caught.envelope, old, new)) == Verdict.FORGED
 
 
@@ -500,9 +499,9 @@ def test_a_bound_header_is_added_where_none_was(scene: Scene, options):
 
 def test_a_bound_header_is_added_in_letters_that_fold_to_the_same(scene: Scene):
     caught = scene.sent(headers={"tenant": "north"}, bind_headers=["tenant"])
-    if scene.line.scheme == "sqs":
-        pytest.skip("SQS takes only ASCII names")
-    wide = {"tenant": "north", "\uff54enant": "south"}
+    # SQS takes only ASCII names, where letters fold by their case alone.
+    other = "Tenant" if scene.line.scheme == "sqs" else "\uff54enant"
+    wide = {"tenant": "north", other: "south"}
     assert caught.put_raw(replace(caught.raw, headers=wide)) == Verdict.FORGED
 
 

@@ -102,7 +102,7 @@ def test_calls_to_key_services_are_measured_and_spanned():
     envelope = one.seal(b"order", destination=HERE)
     one.open(envelope, destination=HERE)
     one.open(envelope, destination=HERE)
-    keys.fail = KeyUnavailable("the text may quote anything: 4111")
+    keys.fail = KeyUnavailable("the text may quote anything: PAN 4111")
     one.sealer.close()
     with pytest.raises(KeyUnavailable):
         one.seal(b"order", destination=HERE)
@@ -121,7 +121,7 @@ def test_calls_to_key_services_are_measured_and_spanned():
     }
     assert spans[2].status.status_code is StatusCode.ERROR
     assert spans[2].attributes["error.type"] == "unavailable"
-    assert not any("4111" in span.to_json() for span in spans)
+    assert not any("PAN" in span.to_json() for span in spans)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -143,7 +143,7 @@ def test_each_message_is_a_span_where_that_is_asked_for(form):
     assert spans[1].attributes["messaging.message.id"] == opened.message_id
     assert spans[1].attributes["postseal.verdict"] == "ok"
     assert spans[4].attributes["error.type"] == "unprotected"
-    assert not any("4111" in span.to_json() for span in world.exporter.get_finished_spans())
+    assert not any("PAN" in span.to_json() for span in world.exporter.get_finished_spans())
     if "confidentiality" in form:
         calls = [span for span in world.exporter.get_finished_spans() if span.name == "generate main"]
         assert calls[0].parent.span_id == spans[0].context.span_id
