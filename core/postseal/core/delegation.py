@@ -107,7 +107,8 @@ class DelegatedKey(RingKey):
     no, it ends at once.
 
     Args:
-        root: The key that delegates: `AwsKmsKey`, `KeyVaultKey`, or one that is held here. With its public half alone, this only verifies.
+        root: The key that delegates: one that is held here, or any `SigningKey` that asks a service. With its public half alone, this only
+            verifies.
         senders: Whose keys *root* may speak for.
         sender: As whom this process signs; needed where *senders* names several, and it signs.
         lifetime: Seconds that a delegation lasts, 60 to 86,400. Who steals a short-lived key signs as this sender until then.
