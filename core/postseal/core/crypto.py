@@ -39,11 +39,14 @@ __all__ = [
     "fingerprint",
     "hmac_context",
     "new_private_key",
+    "p256_of_der",
+    "p256_of_point",
     "private_key_of",
     "public_key",
     "public_key_of",
     "random_bytes",
     "raw_public_key",
+    "raw_signature",
     "rsa_oaep_sha256",
     "sha256",
 ]
@@ -52,6 +55,7 @@ DATA_KEY_SIZE: Final = 32
 NONCE_SIZE: Final = 12
 TAG_SIZE: Final = 16
 COMMITMENT_SIZE: Final = 32
+_COORDINATE: Final = 32
 
 _MESSAGE_KEY_INFO: Final = b"postseal v1 A256GCM"
 
@@ -197,6 +201,51 @@ def public_key(raw: bytes) -> ed25519.Ed25519PublicKey | ec.EllipticCurvePublicK
     if len(raw) == 32:  # noqa: PLR2004 - as there
         return ed25519.Ed25519PublicKey.from_public_bytes(raw)
     return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\x04" + raw)
+
+
+def p256_of_der(der: bytes) -> ec.EllipticCurvePublicKey:
+    """Read a public key on P-256 of its SubjectPublicKeyInfo in DER.
+
+    Raises:
+        ValueError: It is none.
+    """
+    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415 - keys are made rarely
+    from cryptography.hazmat.primitives.serialization import load_der_public_key  # noqa: PLC0415 - likewise
+
+    try:
+        key = load_der_public_key(der)
+    except UnsupportedAlgorithm as error:
+        raise ValueError("a curve that is not known here") from error
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise ValueError("no key on P-256")  # noqa: TRY004 - a wrong key is a wrong value
+    return key
+
+
+def p256_of_point(x: bytes, y: bytes) -> ec.EllipticCurvePublicKey:
+    """Make a public key on P-256 of its coordinates, big-endian.
+
+    Raises:
+        ValueError: There is no such point.
+    """
+    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415 - keys are made rarely
+
+    numbers = int.from_bytes(x, "big"), int.from_bytes(y, "big")
+    return ec.EllipticCurvePublicNumbers(*numbers, ec.SECP256R1()).public_key()
+
+
+def raw_signature(der: bytes) -> bytes:
+    """Return r and s of an ECDSA signature on P-256 in DER: 64 bytes. Source: RFC 3279 2.2.3; RFC 9053 2.1.
+
+    Raises:
+        ValueError: It is none.
+    """
+    from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature  # noqa: PLC0415 - likewise
+
+    try:
+        r, s = decode_dss_signature(der)
+        return r.to_bytes(_COORDINATE, "big") + s.to_bytes(_COORDINATE, "big")
+    except OverflowError as error:
+        raise ValueError("no signature on P-256") from error
 
 
 def ecdsa_sha256() -> ECDSA:

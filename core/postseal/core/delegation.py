@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime
 from math import inf
-from typing import Final, Literal, NamedTuple, TypeAlias, get_args
+from typing import Final, Literal, NamedTuple, Protocol, TypeAlias, TypeVar, get_args, runtime_checkable
 from weakref import WeakSet
 
 from postseal.core import crypto
@@ -35,7 +35,7 @@ from postseal.core.signing import (
 )
 from postseal.core.wire import Credential, Delegation
 
-__all__ = ["DESTINATION", "Delegate", "DelegatedKey"]
+__all__ = ["DESTINATION", "AskedRoot", "Delegate", "DelegatedKey", "FetchedRoot"]
 
 Clock: TypeAlias = Callable[[], float]
 Delegate: TypeAlias = Literal["ed25519", "es256"]
@@ -54,6 +54,37 @@ _MAX_ASKED: Final = 1024
 _KID_SIZE: Final = 32
 _REMEMBER: Final = 30.0
 """Seconds for which a delegation that the key service did not confirm is refused without a call."""
+_T = TypeVar("_T")
+
+
+@runtime_checkable
+class FetchedRoot(Protocol):
+    """A key that delegates, and verifies with a public half that has to be fetched now and then."""
+
+    def fresh_for(self) -> float:
+        """Return for how many seconds it verifies without a call."""
+        ...
+
+    def fetch(self) -> None:
+        """Fetch the public half, if it is time. Raises `KeyUnavailable` or `KeyRefused`."""
+        ...
+
+
+@runtime_checkable
+class AskedRoot(Protocol):
+    """A key that delegates, and each time that it verifies takes a call."""
+
+    confirmed_for: float
+    """Seconds for which an answer holds."""
+    max_stale: float
+    """Seconds for which it goes on to hold while the service does not answer."""
+
+
+class _Confirmed(NamedTuple):
+    """A delegation that the root confirmed: when, and to when that holds, in seconds since the epoch."""
+
+    seen: float
+    until: float
 
 
 class _Delegated:
@@ -107,8 +138,8 @@ class DelegatedKey(RingKey):
     no, it ends at once.
 
     Args:
-        root: The key that delegates: one that is held here, or any `SigningKey` that asks a service. With its public half alone, this only
-            verifies.
+        root: The key that delegates: one in a key service (`AwsKmsEs256Key`, `AwsKmsHmacKey`, `AzureEs256Key`), one that is held here, or
+            any `SigningKey`. With its public half alone, this only verifies.
         senders: Whose keys *root* may speak for.
         sender: As whom this process signs; needed where *senders* names several, and it signs.
         lifetime: Seconds that a delegation lasts, 60 to 86,400. Who steals a short-lived key signs as this sender until then.
@@ -155,7 +186,6 @@ class DelegatedKey(RingKey):
             )
         self.origin = root.origin
         self.algorithm = root.algorithm
-        self.public_key_fingerprints = root.public_key_fingerprints
         self.can_sign = root.can_sign and sender is not None
         self._root, self.sender = root, sender
         self._lifetime, self._accept_for = lifetime, accept_for
@@ -169,8 +199,15 @@ class DelegatedKey(RingKey):
         self._current: _Current | None = None
         self._try_again = 0.0
         self._failure: tuple[float, KeyUnavailable] | None = None
-        self._asked: dict[bytes, float] = {}
-        """Delegations of which the root was asked, and to when each is refused without asking again; the confirmed ones: 0."""
+        self._confirmed: dict[bytes, _Confirmed] = {}
+        """Delegations that a root confirmed which has to be asked."""
+        self._unconfirmed: dict[bytes, float] = {}
+        """Those that it did not, and to when each is refused without asking again. Apart, so that a flood of them drives none out above."""
+
+    @property
+    def public_key_fingerprints(self) -> frozenset[bytes]:
+        """Of the root's public half; where that has to be fetched, once it was."""
+        return self._root.public_key_fingerprints
 
     # -- signing ---------------------------------------------------------------------------------------------------
 
@@ -250,7 +287,8 @@ class DelegatedKey(RingKey):
         delegated = _Delegated(
             key, Credential.of(unsigned._replace(signature=signature)), self._root, ends, self._clock
         )
-        self._keep(delegated.kid, 0)
+        if isinstance(self._root, AskedRoot):
+            self._confirm(delegated.kid, self._root, now)
         return _Current(delegated, now + self._lifetime * 2 / 3, ends)
 
     def watch(self, watcher: Watcher) -> None:
@@ -275,14 +313,7 @@ class DelegatedKey(RingKey):
         if delegation.algorithm is not root.algorithm:
             raise Refused(Verdict.FORGED, "the algorithm of the delegation is not that of the key")
         until = self._check(delegation, unverified_key_id)
-        if not getattr(root, "remote_verify", False):
-            self._verify(delegation)
-        elif (
-            refused_until := self._asked.get(unverified_key_id)
-        ) is None or 0 < refused_until <= self._clock():
-            raise Ask((id(self), unverified_key_id), lambda: self._ask(unverified_key_id, delegation))
-        elif refused_until:
-            raise Refused(Verdict.FORGED, "the signature of the delegation is wrong")
+        until = min(until, self._genuine_until(delegation, unverified_key_id))
         try:
             public = crypto.public_key(delegation.public_key)
         except ValueError:
@@ -309,6 +340,28 @@ class DelegatedKey(RingKey):
             raise Refused(Verdict.UNKNOWN_KEY, "the delegation ended longer ago than is accepted")
         return until
 
+    def _genuine_until(self, delegation: Delegation, key_id: bytes) -> float:
+        """See that the root signed *delegation*; return to when that holds, in seconds since the epoch."""
+        root = self._root
+        if isinstance(root, AskedRoot):
+            return self._confirmed_until(root, delegation, key_id)
+        until = inf
+        if isinstance(root, FetchedRoot):
+            fresh_for = root.fresh_for()
+            if fresh_for <= 0:
+                raise Ask((id(root), "public key"), root.fetch)
+            until = self._clock() + fresh_for
+        self._verify(delegation)
+        return until
+
+    def _confirmed_until(self, root: AskedRoot, delegation: Delegation, key_id: bytes) -> float:
+        now, confirmed = self._clock(), self._confirmed.get(key_id)
+        if confirmed is not None and now < confirmed.until:
+            return confirmed.until
+        if now < self._unconfirmed.get(key_id, 0.0):
+            raise Refused(Verdict.FORGED, "the signature of the delegation is wrong")
+        raise Ask((id(self), key_id), lambda: self._ask(root, delegation, key_id))
+
     def _verify(self, delegation: Delegation) -> None:
         verify = self._root.verifier(delegation.sender, DESTINATION)
         try:
@@ -316,19 +369,33 @@ class DelegatedKey(RingKey):
         except InvalidSignature:
             raise Refused(Verdict.FORGED, "the signature of the delegation is wrong") from None
 
-    def _ask(self, key_id: bytes, delegation: Delegation) -> None:
+    def _ask(self, root: AskedRoot, delegation: Delegation, key_id: bytes) -> None:
+        """Have *root* say whether it signed *delegation*, and keep the answer."""
+        now, confirmed = self._clock(), self._confirmed.get(key_id)
         try:
             self._verify(delegation)
         except Refused:
-            self._keep(key_id, self._clock() + _REMEMBER)
+            with self._lock:
+                self._confirmed.pop(key_id, None)
+                _put(self._unconfirmed, key_id, now + _REMEMBER)
+        except KeyUnavailable:
+            if confirmed is None or now >= confirmed.seen + root.max_stale:
+                raise
+            # It was genuine, and goes on to be.
+            self._confirmed[key_id] = confirmed._replace(until=now + _RETRY_AFTER)
         else:
-            self._keep(key_id, 0)
+            self._confirm(key_id, root, now)
 
-    def _keep(self, key_id: bytes, refused_until: float) -> None:
+    def _confirm(self, key_id: bytes, root: AskedRoot, now: float) -> None:
         with self._lock:
-            while len(self._asked) >= _MAX_ASKED:
-                del self._asked[next(iter(self._asked))]
-            self._asked[key_id] = refused_until
+            _put(self._confirmed, key_id, _Confirmed(now, now + root.confirmed_for))
+
+
+def _put(kept: dict[bytes, _T], key_id: bytes, value: _T) -> None:
+    """Keep *value*, and no more than so many."""
+    while len(kept) >= _MAX_ASKED and key_id not in kept:
+        del kept[next(iter(kept))]
+    kept[key_id] = value
 
 
 def _new_key(kind: Delegate, name: str, sender: str) -> Ed25519Key | Es256Key:

@@ -615,6 +615,7 @@ class KeyRing:
             raise ConfigError("the key ring has no active key with a private part: it only verifies")
         if key.senders is not None and sender not in key.senders:
             raise ConfigError(f"key {key.id!r} is not for sender {sender!r}{nearest(sender, key.senders)}")
+        _check_apart((key,), self._opening)  # again: a public key of a service is known once it was fetched
         return key
 
     def find(
@@ -651,6 +652,9 @@ class KeyRing:
             return key
         for voucher in self._vouchers:
             if self.may_verify(voucher) and (key := voucher.vouch(key_id, credential)) is not None:
+                _check_apart((voucher,), self._opening)  # it may have learnt its public key only now
+                if not self._opening.isdisjoint(key.public_key_fingerprints):
+                    raise Refused(Verdict.UNKNOWN_KEY, "the signing key is also a key to open with")
                 with self._lock:
                     while len(known) >= _MAX_VOUCHED:
                         del known[next(iter(known))]

@@ -12,26 +12,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from hashlib import sha256
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from postseal.core.errors import (
-    ConfigError,
-    KeyBroken,
-    KeyRefused,
-    KeyUnavailable,
-    MissingExtraError,
-    NotMine,
-    PostsealError,
-)
+from postseal.core.errors import ConfigError, KeyBroken, KeyRefused, KeyUnavailable, NotMine
 from postseal.core.forking import ForkSafeLock
 from postseal.core.keys import KeyContext, NewDataKey, Recipient
 from postseal.core.providers._attempts import first_that_opens
-
-try:
-    from botocore.exceptions import ClientError
-except ImportError as missing:
-    raise MissingExtraError.naming("aws", __name__, missing) from missing
+from postseal.core.providers._aws_calls import ARN, ERRORS, Kms, in_region
 
 if TYPE_CHECKING:
     from mypy_boto3_kms.client import KMSClient
@@ -41,65 +28,18 @@ __all__ = ["ALGORITHM", "ERRORS", "AwsKms", "key_id_of"]
 ALGORITHM: Final = -65537
 _DATA_KEY_SIZE: Final = 32
 _KEY_ID_SIZE: Final = 8
-_ARN: Final = re.compile(
-    r"arn:(?P<partition>[^:\s]+):kms:(?P<region>[^:\s]+):(?P<account>[^:\s]+):key/(?P<id>[\w-]+)"
-)
 _ALIAS_ARN: Final = re.compile(r"arn:[^:\s]+:kms:(?P<region>[^:\s]+):[^:\s]+:alias/[\w/-]+")
 _BARE: Final = re.compile(r"alias/[\w/-]+|[\w-]+")
 _SECRET_OPERATIONS: Final = ("GenerateDataKey", "Encrypt", "Decrypt")
-_GOING_AWAY: Final = re.compile(r" is pending (replica )?(deletion|import)\b")
-"""What AWS KMS says of a key that somebody took away: scheduled for deletion, or without its imported material."""
-
-# Refused is what is about the key or a right to it: somebody decided so. What is about this process (its credentials, its clock), about
-# load, or not known is unavailable: it says nothing about the message, and a message must not be lost over it.
-ERRORS: Final[Mapping[str, type[PostsealError]]] = MappingProxyType(
-    {
-        # The service says no.
-        "AccessDeniedException": KeyRefused,
-        "NotAuthorized": KeyRefused,
-        "DisabledException": KeyRefused,
-        "NotFoundException": KeyRefused,
-        "InvalidArnException": KeyRefused,
-        "InvalidKeyUsageException": KeyRefused,
-        "InvalidGrantTokenException": KeyRefused,
-        # The wrapped key is none of ours, or not as we made it.
-        "IncorrectKeyException": NotMine,
-        "InvalidCiphertextException": KeyBroken,
-        # The key is being made, changed or copied, or its own store is away. But see _GOING_AWAY.
-        "KMSInvalidStateException": KeyUnavailable,
-        # The service cannot, now.
-        "KeyUnavailableException": KeyUnavailable,
-        "DependencyTimeoutException": KeyUnavailable,
-        "KMSInternalException": KeyUnavailable,
-        "InternalFailure": KeyUnavailable,
-        "ServiceUnavailable": KeyUnavailable,
-        "LimitExceededException": KeyUnavailable,
-        "ThrottlingException": KeyUnavailable,
-        "Throttling": KeyUnavailable,
-        "RequestLimitExceeded": KeyUnavailable,
-        "TooManyRequestsException": KeyUnavailable,
-        # Our credentials or clock: they are renewed, set right.
-        "ExpiredTokenException": KeyUnavailable,
-        "UnrecognizedClientException": KeyUnavailable,
-        "InvalidClientTokenId": KeyUnavailable,
-        "InvalidSignatureException": KeyUnavailable,
-        "IncompleteSignature": KeyUnavailable,
-        "MissingAuthenticationToken": KeyUnavailable,
-        "RequestExpired": KeyUnavailable,
-        # Somebody put DryRun into our request.
-        "DryRunOperationException": KeyUnavailable,
-    }
-)
-"""By the code of an error of AWS KMS: what it means for whoever asked. What is not here is `KeyUnavailable`."""
 
 
 def key_id_of(arn: str) -> bytes:
     """Return the kid of envelopes for the key of that ARN; all Regions' replicas of a multi-Region key have one. Source: SPEC.md 6.3."""
-    match = _ARN.fullmatch(arn)
+    match = ARN.fullmatch(arn)
     if match is None:
         raise ConfigError(f"not the ARN of a KMS key: {arn!r}")
     if match["id"].startswith("mrk-"):
-        arn = _in_region(match, "")
+        arn = in_region(match, "")
     return sha256(arn.encode()).digest()[:_KEY_ID_SIZE]
 
 
@@ -123,13 +63,13 @@ class AwsKms:
     def __init__(self, client: KMSClient, key_id: str, *, also_open: Iterable[str] = ()) -> None:
         if isinstance(also_open, str):
             raise ConfigError(f"also_open must be a list of ARNs, not one text: [{also_open!r}]")
-        self._client = client
+        self._kms = Kms(client)
         self._region = client.meta.region_name
         self._name = self._checked(key_id, "key_id")
-        self._arn = self._name if _ARN.fullmatch(self._name) else ""
+        self._arn = self._name if ARN.fullmatch(self._name) else ""
         self._also: dict[bytes, str] = {}
         for arn in also_open:
-            if _ARN.fullmatch(arn) is None:
+            if ARN.fullmatch(arn) is None:
                 raise ConfigError(f"also_open needs ARNs of keys (arn:aws:kms:...:key/...), not {arn!r}")
             self._also[key_id_of(arn)] = self._checked(arn, "also_open")
         self._lock = ForkSafeLock()
@@ -141,7 +81,7 @@ class AwsKms:
     def generate(self, context: KeyContext) -> NewDataKey:
         """Have AWS KMS make a data key: one call of GenerateDataKey."""
         arn = self._resolve()
-        answer = self._call(
+        answer = self._kms.call(
             "GenerateDataKey",
             arn,
             KeyId=arn,
@@ -161,7 +101,7 @@ class AwsKms:
         """Have AWS KMS wrap *data_key*: one call of Encrypt."""
         try:
             arn = self._resolve()
-            answer = self._call(
+            answer = self._kms.call(
                 "Encrypt", arn, KeyId=arn, Plaintext=data_key, EncryptionContext=context.as_dict()
             )
         finally:
@@ -180,7 +120,7 @@ class AwsKms:
         )
 
     def _unwrap(self, arn: str, recipient: Recipient, context: KeyContext) -> bytes:
-        answer = self._call(
+        answer = self._kms.call(
             "Decrypt",
             arn,
             KeyId=arn,
@@ -224,9 +164,9 @@ class AwsKms:
 
     def _checked(self, name: str, option: str) -> str:
         """Return *name* as it is called in the client's Region."""
-        key = _ARN.fullmatch(name)
+        key = ARN.fullmatch(name)
         if key is not None and key["id"].startswith("mrk-"):
-            return _in_region(key, self._region)
+            return in_region(key, self._region)
         named = key or _ALIAS_ARN.fullmatch(name)
         if named is None and _BARE.fullmatch(name) is None:
             raise ConfigError(f"{option} is neither an ARN, an alias nor an id of a KMS key: {name!r}")
@@ -245,53 +185,11 @@ class AwsKms:
 
     def _ask_for_arn(self) -> str:
         advice = "; it is asked once, as key_id is no ARN of a key: name the key by its ARN, or allow it"
-        answer = self._call("DescribeKey", self._name, advice, KeyId=self._name)
+        answer = self._kms.call("DescribeKey", self._name, advice, KeyId=self._name)
         arn: str = answer.get("KeyMetadata", {}).get("Arn", "")
-        if _ARN.fullmatch(arn) is None:
+        if ARN.fullmatch(arn) is None:
             raise KeyUnavailable(f"AWS KMS DescribeKey answered without an ARN for {self._name}")
         return arn
-
-    # -- calls -----------------------------------------------------------------------------------------------------
-
-    def _call(self, operation: str, key: str, advice: str = "", /, **request: Any) -> dict[str, Any]:
-        method = getattr(self._client, _METHODS[operation])
-        try:
-            answer: dict[str, Any] = method(**request)
-        except Exception as error:  # noqa: BLE001 - whatever ended the call, it had no answer; see ERRORS
-            failure = _mapped(error, operation, key, advice)
-            # The frames of the SDK hold the request, and with Encrypt the data key.
-            failure.__cause__ = error.with_traceback(None)
-        else:
-            return answer
-        finally:
-            del request
-        raise failure
-
-
-_METHODS: Final = {
-    "GenerateDataKey": "generate_data_key",
-    "Encrypt": "encrypt",
-    "Decrypt": "decrypt",
-    "DescribeKey": "describe_key",
-}
-
-
-def _mapped(error: Exception, operation: str, key: str, advice: str = "") -> PostsealError:
-    """Say what *error* means. The service's own text stays out of it: it may quote the request."""
-    if not isinstance(error, ClientError):
-        return KeyUnavailable(f"AWS KMS {operation} on {key}: no answer ({type(error).__name__})")
-    told = error.response.get("Error", {})
-    code = str(told.get("Code", "no code"))
-    kind = ERRORS.get(code, KeyUnavailable)
-    if code == "KMSInvalidStateException" and _GOING_AWAY.search(str(told.get("Message", ""))):
-        kind = KeyRefused
-    request_id = error.response.get("ResponseMetadata", {}).get("RequestId", "none")
-    why = f"kms:{operation} is not allowed" if code in ("AccessDeniedException", "NotAuthorized") else code
-    return kind(f"AWS KMS {operation} on {key}: {why} (request {request_id}){advice}")
-
-
-def _in_region(key: re.Match[str], region: str) -> str:
-    return f"arn:{key['partition']}:kms:{region}:{key['account']}:key/{key['id']}"
 
 
 class _Hidden(bytes):
