@@ -1,4 +1,4 @@
-"""An emulator of Amazon SQS, SNS and KMS."""
+"""An emulator of Amazon SQS, SNS, KMS and Secrets Manager."""
 
 import contextlib
 import importlib.util
@@ -29,14 +29,14 @@ REGION = "eu-west-1"
 
 Flavour = Literal["localemu", "moto"]
 
-# What SQS, SNS and KMS need of localemu, a third of the whole. docker/aws.Dockerfile installs the same.
+# What these four need of localemu, a third of the whole. docker/aws.Dockerfile installs the same.
 _PINS = Path(__file__).with_name("localemu.txt")
 # Its metadata says 3.10; its code imports what 3.13 brought.
 _PYTHON = (3, 13)
 
 
 class AwsEmulator(Server):
-    """SQS, SNS and KMS at one address, for any credentials.
+    """SQS, SNS, KMS and Secrets Manager at one address, for any credentials.
 
     Args:
         base_dir: Where programs are installed, once.
@@ -78,6 +78,10 @@ class AwsEmulator(Server):
     def sns(self) -> "SNSClient":
         """Make an SNS client, likewise."""
         return boto3.client("sns", **self._options(None))
+
+    def secrets(self) -> Any:
+        """Make a client of Secrets Manager, likewise."""
+        return boto3.client("secretsmanager", **self._options(None))
 
     def is_up(self) -> bool:
         """Ask each service for a list. The first question also loads it, so that no test waits for that."""
@@ -146,7 +150,7 @@ class AwsEmulator(Server):
                 "GATEWAY_SERVER": "hypercorn",
                 # Queue addresses with the host that clients use, not a name that must be resolved.
                 "SQS_ENDPOINT_STRATEGY": "path",
-                "SERVICES": "sqs,sns,kms",
+                "SERVICES": "sqs,sns,kms,secretsmanager",
                 "STRICT_SERVICE_LOADING": "1",
                 # Nothing asked of the network outside.
                 "DNS_ADDRESS": "0",

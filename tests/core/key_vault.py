@@ -24,17 +24,28 @@ from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from azure.core.credentials import AccessToken
 from azure.keyvault.keys import KeyClient
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, keywrap, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import (
+    Prehashed,
+    decode_dss_signature,
+    encode_dss_signature,
+)
 
 _OAEP = padding.OAEP(mgf=padding.MGF1(hashes.SHA256()), algorithm=hashes.SHA256(), label=None)
-_ISSUER = 'Bearer authorization="https://login.example/tenant", resource="https://vault.azure.net"'
+_CURVES: dict[str, ec.EllipticCurve] = {
+    "P-256": ec.SECP256R1(),
+    "P-256K": ec.SECP256K1(),
+    "P-384": ec.SECP384R1(),
+}
 _OPERATIONS = ["encrypt", "decrypt", "sign", "verify", "wrapKey", "unwrapKey"]
 
 
@@ -107,18 +118,24 @@ class Version:
     """One version of a key."""
 
     def __init__(
-        self, kind: str, size: int | None, attributes: dict[str, Any], operations: list[str]
+        self,
+        kind: str,
+        size: int | None,
+        attributes: dict[str, Any],
+        operations: list[str],
+        curve: str = "P-256",
     ) -> None:
         self.name = uuid.uuid4().hex
         self.kind = kind
         self.size = size
+        self.curve = curve
         self.operations = operations
         self.attributes = {"enabled": True, **attributes}
         self.secret: Any
         if kind.startswith("oct"):
             self.secret = os.urandom((size or 256) // 8)
         elif kind.startswith("EC"):
-            self.secret = ec.generate_private_key(ec.SECP256R1())
+            self.secret = ec.generate_private_key(_CURVES[curve])
         else:
             self.secret = _rsa_key(size or 2048, next(_made) % 8)
 
@@ -126,7 +143,38 @@ class Version:
         if isinstance(self.secret, rsa.RSAPrivateKey):
             numbers = self.secret.public_key().public_numbers()
             return {"n": _int(numbers.n), "e": _int(numbers.e)}
+        if isinstance(self.secret, ec.EllipticCurvePrivateKey):
+            point = self.secret.public_key().public_numbers()
+            size = (self.secret.key_size + 7) // 8
+            return {
+                "crv": self.curve,
+                "x": _text(point.x.to_bytes(size, "big")),
+                "y": _text(point.y.to_bytes(size, "big")),
+            }
         return {}
+
+    def sign(self, algorithm: str, digest: bytes) -> bytes:
+        if (
+            algorithm != "ES256"
+            or self.curve != "P-256"
+            or len(digest) != 32
+            or not isinstance(self.secret, ec.EllipticCurvePrivateKey)
+        ):
+            raise Refusal(400, "BadParameter")
+        r, s = decode_dss_signature(self.secret.sign(digest, ec.ECDSA(Prehashed(hashes.SHA256()))))
+        return r.to_bytes(32, "big") + s.to_bytes(32, "big")
+
+    def verify(self, algorithm: str, digest: bytes, signature: bytes) -> bool:
+        if algorithm != "ES256" or len(signature) != 64:
+            raise Refusal(400, "BadParameter")
+        der = encode_dss_signature(
+            int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
+        )
+        try:
+            self.secret.public_key().verify(der, digest, ec.ECDSA(Prehashed(hashes.SHA256())))
+        except InvalidSignature:
+            return False
+        return True
 
     def wrap(self, algorithm: str, key: bytes) -> bytes:
         if algorithm == "RSA-OAEP-256" and isinstance(self.secret, rsa.RSAPrivateKey):
@@ -159,6 +207,7 @@ class KeyVaultDouble:
 
     def __init__(self, port: int = 0, certificate: Path | None = None) -> None:
         self.keys: dict[str, list[Version]] = {}
+        self.secrets: dict[str, dict[str, str]] = {}
         self.deleted: dict[str, list[Version]] = {}
         self.asked: Counter[str] = Counter()
         self.requests: list[Request] = []
@@ -217,6 +266,33 @@ class KeyVaultDouble:
     def client(self, **options: Any) -> KeyClient:
         return KeyClient(self.url, AnyCredential(), **{**self.options, **options})
 
+    @property
+    def challenge(self) -> str:
+        """What who has no token is told. A client that compares the names finds its own one below this one."""
+        resource = self.url.replace("https://127.", "https://")
+        return f'Bearer authorization="https://login.example/tenant", resource="{resource}"'
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables by which a process finds its identity and its authorities here, and needs no option. Source: App Service, managed identity."""
+        return {
+            "IDENTITY_ENDPOINT": f"{self.url}/identity",
+            "IDENTITY_HEADER": "of tests",
+            "REQUESTS_CA_BUNDLE": self.certificate,
+        }
+
+    def token(self) -> bytes:
+        """Give a token, as the endpoint of a managed identity does."""
+        self.asked["token"] += 1
+        ends = str(int(time.time()) + 3600)
+        told = {
+            "access_token": "a token of tests",
+            "expires_on": ends,
+            "token_type": "Bearer",
+            "resource": "any",
+        }
+        return json.dumps(told).encode()
+
     # -- what it is asked --------------------------------------------------------------------------------------------
 
     def answer(self, method: str, address: str, body: bytes) -> bytes:
@@ -238,33 +314,52 @@ class KeyVaultDouble:
 
     def _answer(self, operation: str, parts: list[str], body: dict[str, Any]) -> dict[str, Any]:
         name = parts[1].lower()
+        if parts[0] == "secrets":
+            return self._secret(operation, name, parts[2:], body)
         if operation == "create":
             return self._create(name, body)
-        if operation == "getdeleted" and name in self.deleted:
+        if operation == "delete" and name in self.keys:
+            self.deleted[name] = self.keys.pop(name)
+        if operation in ("delete", "getdeleted") and name in self.deleted:
             return self._deleted(name)
         if name not in self.keys:
             raise Refusal(404, "KeyNotFound")
         versions = self.keys[name]
-        if operation == "delete":
-            self.deleted[name] = self.keys.pop(name)
-            return self._deleted(name)
         if operation == "rotate":
             last = versions[-1]
-            versions.append(Version(last.kind, last.size, {}, last.operations))
-            return self._bundle(name, versions[-1])
-        asked = parts[2] if len(parts) > 2 else versions[-1].name
+            versions.append(Version(last.kind, last.size, {}, last.operations, last.curve))
+        asked = parts[2] if len(parts) > 2 and operation != "rotate" else versions[-1].name
         version = next((version for version in versions if version.name == asked.lower()), None)
         if version is None:
             raise Refusal(404, "KeyNotFound")
-        if operation in ("wrapkey", "unwrapkey"):
+        if operation in ("wrapkey", "unwrapkey", "sign", "verify"):
             return self._use(operation, name, version, body)
         if operation == "update":
             version.attributes.update(body.get("attributes", {}))
         return self._bundle(name, version)
 
+    def _secret(self, operation: str, name: str, version: list[str], body: dict[str, Any]) -> dict[str, Any]:
+        if operation == "set":
+            self.secrets.setdefault(name, {})[uuid.uuid4().hex] = body["value"]
+        versions = self.secrets.get(name, {})
+        asked = version[0] if version else next(reversed(versions), "")
+        if asked not in versions:
+            raise Refusal(404, "SecretNotFound")
+        return {
+            "id": f"{self.url}/secrets/{name}/{asked}",
+            "value": versions[asked],
+            "attributes": {"enabled": True},
+        }
+
     def _create(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
         operations = body.get("key_ops", _OPERATIONS)
-        made = Version(body.get("kty", "RSA"), body.get("key_size"), body.get("attributes", {}), operations)
+        made = Version(
+            body.get("kty", "RSA"),
+            body.get("key_size"),
+            body.get("attributes", {}),
+            operations,
+            body.get("crv", "P-256"),
+        )
         self.keys.setdefault(name, []).append(made)
         return self._bundle(name, made)
 
@@ -272,12 +367,16 @@ class KeyVaultDouble:
         if not version.attributes["enabled"]:
             raise Refusal(403, "Forbidden", "KeyDisabled")
         try:
-            value = base64.urlsafe_b64decode(body["value"] + "==")
+            value = _bytes(body["value"])
         except (KeyError, ValueError):
             raise Refusal(400, "BadParameter") from None
-        use = version.wrap if operation == "wrapkey" else version.unwrap
-        kid = f"{self.url}/keys/{name}/{version.name}"
-        return {"kid": kid, "value": _text(use(body.get("alg", ""), value))}
+        algorithm, kid = body.get("alg", ""), f"{self.url}/keys/{name}/{version.name}"
+        if operation == "verify":
+            return {"value": version.verify(algorithm, _bytes(body["digest"]), value)}
+        if operation == "sign" and time.time() >= version.attributes.get("exp", inf):
+            raise Refusal(403, "Forbidden", "KeyExpired")
+        use = {"wrapkey": version.wrap, "unwrapkey": version.unwrap, "sign": version.sign}[operation]
+        return {"kid": kid, "value": _text(use(algorithm, value))}
 
     def _bundle(self, name: str, version: Version) -> dict[str, Any]:
         kid = f"{self.url}/keys/{name}/{version.name}"
@@ -299,9 +398,9 @@ def _operation(method: str, parts: list[str]) -> str:
     if parts[0] == "deletedkeys":
         return "getdeleted"
     last = parts[-1].lower()
-    if method == "POST" and last in ("create", "rotate", "wrapkey", "unwrapkey"):
+    if method == "POST" and last in ("create", "rotate", "wrapkey", "unwrapkey", "sign", "verify"):
         return last
-    return {"GET": "get", "PATCH": "update", "DELETE": "delete"}.get(method, "unknown")
+    return {"GET": "get", "PUT": "set", "PATCH": "update", "DELETE": "delete"}.get(method, "unknown")
 
 
 class _Faulty(Exception):
@@ -327,15 +426,18 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_any(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.path.startswith("/identity?") and self.headers.get("X-IDENTITY-HEADER"):
+            self._send(Answer(body=self.server.vault.token()))
+            return
         if not self.headers.get("Authorization"):
-            self._send(Answer(401, "Unauthorized", headers={"WWW-Authenticate": _ISSUER}))
+            self._send(Answer(401, "Unauthorized", headers={"WWW-Authenticate": self.server.vault.challenge}))
             return
         try:
             self._send(Answer(body=self.server.vault.answer(self.command, self.path, body)))
         except (Refusal, _Faulty) as told:
             self._send(told.answer)
 
-    do_GET = do_POST = do_PATCH = do_DELETE = do_any  # noqa: N815 - http.server's names
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_any  # noqa: N815 - http.server's names
 
     def _send(self, answer: Answer) -> None:
         while answer.hang and not (answer.released.wait(0.05) or self.server.vault.released.is_set()):
@@ -387,6 +489,10 @@ def _write_certificate(certificate: Path, key_file: Path) -> None:
 
 def _text(value: bytes) -> str:
     return base64.urlsafe_b64encode(value).decode().rstrip("=")
+
+
+def _bytes(value: str) -> bytes:
+    return base64.urlsafe_b64decode(value + "==")
 
 
 def _int(value: int) -> str:

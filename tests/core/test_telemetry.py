@@ -17,9 +17,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from postseal.core import KeyUnavailable, Refused
+from postseal.core import DelegatedKey, Ed25519Key, KeyRing, KeyUnavailable, Refused
+from postseal.core.counting import Tallies
 from postseal.core.telemetry import METRICS, Telemetry
-from tests.core.kit import FORMS, HERE, CountedKeys, Party, policy
+from tests.core.kit import ED25519, FORMS, HERE, SENDER, Clock, CountedKeys, Party, policy
 
 PLACE = {"messaging.system": "kafka", "messaging.destination.name": "orders"}
 ROOT = Path(__file__).parents[2]
@@ -124,6 +125,33 @@ def test_calls_to_key_services_are_measured_and_spanned():
     assert not any("PAN" in span.to_json() for span in spans)
 
 
+def test_calls_of_keys_that_sign_in_a_service_are_counted_once_however_many_sealers_have_the_ring():
+    world, root = World(), Counted()
+    clock = Clock()
+    ring = KeyRing([DelegatedKey(root, senders=[SENDER], clock=clock.seconds)], clock=clock.seconds)
+    parties = [
+        Party(policy("privacy-hmac"), rings={"hmac": ring}, clock=clock, telemetry=world.telemetry)
+        for _ in range(3)
+    ]
+    for one in parties:
+        one.seal(b"order", destination=HERE)
+    assert world.values("postseal.signing_key.calls") == {
+        (("postseal.key", "root"), ("postseal.operation", "Sign")): 1
+    }
+
+
+class Counted(Ed25519Key):
+    """A key that counts as one of a service does."""
+
+    def __init__(self):
+        super().__init__("root", private_key=ED25519, senders=[SENDER])
+        self.calls = Tallies()
+
+    def signer(self, sender, destination, prefix=b""):
+        self.calls["Sign"].tick()
+        return super().signer(sender, destination, prefix)
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_each_message_is_a_span_where_that_is_asked_for(form):
     world = World(message_spans=True)
@@ -173,7 +201,9 @@ def test_every_metric_is_there_once_something_happened():
     one.open(one.seal(b"order", destination=HERE), destination=HERE)
     with pytest.raises(Refused):
         one.open(b"clear", destination=HERE)
-    assert [name for name in METRICS if not world.points(name)] == []
+    assert [name for name in METRICS if not world.points(name)] == ["postseal.signing_key.calls"], (
+        "counted where such a key signs: above"
+    )
 
 
 def test_without_the_api_it_names_its_extra():

@@ -43,7 +43,9 @@ if TYPE_CHECKING:
     from postseal.core.certified import X509Key, X509Roots
     from postseal.core.delegation import DelegatedKey
     from postseal.core.providers.aws_kms import AwsKms
+    from postseal.core.providers.aws_kms_signing import AwsKmsEs256Key, AwsKmsHmacKey
     from postseal.core.providers.azure_key_vault import AzureKeyVault
+    from postseal.core.providers.azure_signing import AzureEs256Key
     from postseal.core.providers.branch import BranchKeys
     from postseal.core.providers.local import UnsafeLocalKeys, UnsafeLocalKeysWarning
     from postseal.core.providers.public_key import PublicKeyRecipients
@@ -60,6 +62,9 @@ __all__ = [
     "AuditSyslog",
     "AuditUnavailable",
     "AwsKms",
+    "AwsKmsEs256Key",
+    "AwsKmsHmacKey",
+    "AzureEs256Key",
     "AzureKeyVault",
     "BranchKeys",
     "CombinedKeys",
@@ -116,6 +121,9 @@ _LAZY = {
     "AuditFile": "postseal.core.audit.files",
     "AuditSyslog": "postseal.core.audit.syslog",
     "AwsKms": "postseal.core.providers.aws_kms",
+    "AwsKmsEs256Key": "postseal.core.providers.aws_kms_signing",
+    "AwsKmsHmacKey": "postseal.core.providers.aws_kms_signing",
+    "AzureEs256Key": "postseal.core.providers.azure_signing",
     "AzureKeyVault": "postseal.core.providers.azure_key_vault",
     "BranchKeys": "postseal.core.providers.branch",
     "DelegatedKey": "postseal.core.delegation",
@@ -133,7 +141,7 @@ _LAZY = {
     "X509Key": "postseal.core.certified",
     "X509Roots": "postseal.core.certified",
 }
-"""Key providers, certificates, delegation and ledgers are loaded by who uses them."""
+"""Key providers, keys of services, certificates, delegation and ledgers are loaded by who uses them."""
 
 
 def __getattr__(name: str) -> Any:

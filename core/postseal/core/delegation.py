@@ -209,6 +209,11 @@ class DelegatedKey(RingKey):
         """Of the root's public half; where that has to be fetched, once it was."""
         return self._root.public_key_fingerprints
 
+    @property
+    def calls(self) -> object:
+        """How often the root's key service was asked, by operation, where it has one: `Tallies`."""
+        return getattr(self._root, "calls", None)
+
     # -- signing ---------------------------------------------------------------------------------------------------
 
     def current(self) -> SigningKey | None:

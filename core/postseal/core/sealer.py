@@ -864,6 +864,11 @@ class Sealer:
             ]
             return {"sealing": len(ways), "opening": sum(keys.held for keys in self._rules.opening.values())}
 
+    @property
+    def key_rings(self) -> frozenset[KeyRing]:
+        """The key rings of all policies."""
+        return frozenset(self._rules.rings.values())
+
     def policy_for(self, destination: str) -> Policy:
         """Return the policy in force at *destination*.
 

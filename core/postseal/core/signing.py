@@ -20,6 +20,7 @@ from weakref import WeakSet
 
 from postseal.core import crypto
 from postseal.core.context import check_name, head, text
+from postseal.core.counting import Tallies
 from postseal.core.errors import ConfigError, Refused, Verdict, nearest
 from postseal.core.forking import ForkSafeLock
 from postseal.core.wire import MAX_KEY_ID, NO_CREDENTIAL, Algorithm, Credential
@@ -592,6 +593,17 @@ class KeyRing:
 
     def __repr__(self) -> str:
         return f"<KeyRing {', '.join(key.id for key in self._all)}>"
+
+    @property
+    def calls(self) -> dict[tuple[str, str], int]:
+        """How often a key service was asked, by the id of the key and the operation."""
+        counted = ((key.id, getattr(key, "calls", None)) for key in self._all)
+        return {
+            (key_id, operation): count
+            for key_id, calls in counted
+            if isinstance(calls, Tallies)
+            for operation, count in calls.values_now.items()
+        }
 
     @property
     def signature_size(self) -> int:

@@ -1,4 +1,4 @@
-"""What a vault says of keys: the version that wraps, and what it unwrapped. Nothing of it is believed unseen.
+"""What a vault says of keys: the version that wraps or signs, and what it unwrapped or signed. Nothing of it is believed unseen.
 
 Source: Azure Key Vault REST API: KeyBundle, KeyOperationResult; RFC 7517 and 7518 for the key itself.
 """
@@ -9,11 +9,14 @@ import base64
 import binascii
 import re
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from postseal.core import crypto
 from postseal.core.crypto import DATA_KEY_SIZE
 from postseal.core.errors import KeyBroken, KeyRefused, KeyUnavailable, NotMine
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import ec
 
 __all__ = [
     "A256KW",
@@ -23,6 +26,8 @@ __all__ = [
     "WrappingKey",
     "data_key_of",
     "encode",
+    "signature_of",
+    "signing_key_of",
     "wrapped_of",
     "wrapping_key_of",
 ]
@@ -32,6 +37,7 @@ A256KW: Final = -5
 NAMES: Final = {RSA_OAEP_256: "RSA-OAEP-256", A256KW: "A256KW"}
 # An RSA modulus of 2048, 3072 or 4096 bits; RFC 3394 adds 8 bytes to what it wraps.
 SIZES: Final = {RSA_OAEP_256: (256, 384, 512), A256KW: (DATA_KEY_SIZE + 8,)}
+_SIGNATURE_SIZE: Final = 64
 _VERSION: Final = re.compile(r"[0-9a-f]{32}")
 
 
@@ -77,6 +83,46 @@ def wrapping_key_of(answer: dict[str, Any], name: str, where: str) -> WrappingKe
     except ValueError as error:
         raise KeyRefused(f"{where}: {error}") from None
     return WrappingKey(version, RSA_OAEP_256, encrypt, *times)
+
+
+def signing_key_of(answer: dict[str, Any], name: str, version: str, where: str) -> ec.EllipticCurvePublicKey:
+    """Return the public half of the answer to Get Key for that *version* of *name*.
+
+    Raises:
+        KeyUnavailable: The answer is none.
+        KeyRefused: It is of another key, of one that is disabled, or of one that does not sign on P-256.
+    """
+    key, attributes = answer.get("key"), answer.get("attributes") or {}
+    if not isinstance(key, dict) or not isinstance(attributes, dict):
+        raise KeyUnavailable(f"{where}: an answer without a key")
+    if not _is_of(key, name, version):
+        raise KeyRefused(f"{where}: an answer for another key, or for none")
+    if attributes.get("enabled") is False:
+        raise KeyRefused(f"{where}: it is disabled")
+    # An expired one signs no more, as the vault sees to; what it signed goes on to verify there, and here.
+    if str(key.get("kty", "none")) not in ("EC", "EC-HSM") or key.get("crv") != "P-256":
+        raise KeyRefused(f"{where}: a key of another kind, where EC or EC-HSM on P-256 is needed")
+    operations = key.get("key_ops")
+    if isinstance(operations, list) and operations and not {"sign", "verify"}.intersection(operations):
+        raise KeyRefused(f"{where}: the key is not for signatures")
+    try:
+        return crypto.p256_of_point(decode(key.get("x", "")), decode(key.get("y", "")))
+    except ValueError:
+        raise KeyUnavailable(f"{where}: an answer with no point on P-256") from None
+
+
+def signature_of(answer: dict[str, Any], name: str, version: str) -> bytes:
+    """Return what Sign answered: r and s, 64 bytes.
+
+    Raises:
+        KeyUnavailable: It is half an answer, or of another key.
+    """
+    signature = decode(answer.get("value", ""))
+    if not _is_of(answer, name, version) or len(signature) != _SIGNATURE_SIZE:
+        raise KeyUnavailable(
+            f"Azure Key Vault sign on {name}: an answer of another key, or of {len(signature)} bytes"
+        )
+    return signature
 
 
 def wrapped_of(answer: dict[str, Any], algorithm: int, name: str, version: str) -> bytes:

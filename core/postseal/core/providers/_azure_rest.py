@@ -3,7 +3,7 @@
 Its own `send_request` is used, not a `CryptographyClient`: that one asks for the key before it unwraps with it, which would cost a second
 call and a second right, ``keys/get``. Credential, transport, retries and all other options are those of the one client.
 
-Source: Azure Key Vault REST API: Get Key, Wrap Key, Unwrap Key, error codes; azure-core, NetworkTraceLoggingPolicy.
+Source: Azure Key Vault REST API: Get Key, Wrap Key, Unwrap Key, Sign, error codes; azure-core, NetworkTraceLoggingPolicy.
 """
 
 from __future__ import annotations
@@ -110,10 +110,14 @@ class Vault:
                 "this key provider has an asyncio client: on its event loop, await Sealer.aseal and Sealer.aopen"
             )
 
-    def get(self, name: str) -> dict[str, Any]:
-        """Get the newest version of a key: its public part, if it has one, and its attributes."""
+    def get(self, name: str, version: str = "") -> dict[str, Any]:
+        """Get a key: its public part, if it has one, and its attributes. The newest where no *version* is named."""
         # Two slashes, as the SDK's own client asks for no version.
-        return self._ask("get", name, HttpRequest("GET", f"/keys/{name}/"))
+        return self._ask("get", name, HttpRequest("GET", f"/keys/{name}/{version}"))
+
+    def sign(self, name: str, version: str, algorithm: str, digest: str) -> dict[str, Any]:
+        """Have a digest signed: *digest* and the ``value`` of the answer are base64url without padding."""
+        return self._ask("sign", name, _operation(name, version, "sign", algorithm, digest))
 
     def wrap(self, name: str, version: str, algorithm: str, value: str) -> dict[str, Any]:
         """Have a key wrapped: *value* and the ``value`` of the answer are base64url without padding."""

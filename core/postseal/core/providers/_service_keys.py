@@ -1,7 +1,7 @@
 """Signing keys that stay in a key service: what all of them have in common.
 
 Each use of one takes a call, so it signs no messages: it delegates (`DelegatedKey`). One with a public half is verified here, with that
-half, which is fetched now and then; so a key that was disabled in its service ends to verify, too. Who forges messages drives no calls: a
+half, which is fetched now and then; so a right that is withdrawn in the service ends here, too. Who forges messages drives no calls: a
 failure is shared by all who ask soon after.
 
 Source: SPEC.md 7.3.

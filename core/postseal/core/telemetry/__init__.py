@@ -49,11 +49,17 @@ METRICS: Final = {
     "postseal.audit.lost": ("counter", "{line}", "Audit lines that never reached their sink."),
     "postseal.alarm": ("gauge", "", "1 while the alarm of refused messages is raised."),
     "postseal.data_keys": ("gauge", "{key}", "Data keys at hand, by cache: sealing, opening."),
+    "postseal.signing_key.calls": (
+        "counter",
+        "{call}",
+        "Calls to key services for keys that sign there, by operation.",
+    ),
     "postseal.key_service.duration": ("histogram", "s", "Calls to key services."),
 }
 """Each metric with its kind, its unit and its description."""
 
-_Numbers = Callable[[Sealer], Mapping[tuple[tuple[str, str], ...], int]]
+_Counts = Mapping[tuple[tuple[str, str], ...], int]
+_Numbers = Callable[[Sealer], _Counts]
 
 
 class Telemetry:
@@ -77,12 +83,13 @@ class Telemetry:
         self._message_spans = message_spans
         self._tracer = trace.get_tracer("postseal", tracer_provider=tracer_provider)
         self._meter = metrics.get_meter("postseal", meter_provider=meter_provider)
-        self._observe("postseal.sealed.messages", lambda sealer: _placed(sealer.auditor.sealed.values_now))
-        self._observe("postseal.opened.messages", lambda sealer: _placed(sealer.auditor.passed.values_now))
-        self._observe("postseal.audit.events", _events)
-        self._observe("postseal.audit.lost", lambda sealer: {(): sealer.auditor.lost})
-        self._observe("postseal.alarm", lambda sealer: {(): int(sealer.auditor.alarmed)})
-        self._observe("postseal.data_keys", _data_keys)
+        self._each("postseal.sealed.messages", lambda sealer: _placed(sealer.auditor.sealed.values_now))
+        self._each("postseal.opened.messages", lambda sealer: _placed(sealer.auditor.passed.values_now))
+        self._each("postseal.audit.events", _events)
+        self._each("postseal.audit.lost", lambda sealer: {(): sealer.auditor.lost})
+        self._each("postseal.alarm", lambda sealer: {(): int(sealer.auditor.alarmed)})
+        self._each("postseal.data_keys", _data_keys)
+        self._observe("postseal.signing_key.calls", _signing_calls)
         _, unit, description = METRICS["postseal.key_service.duration"]
         self._durations = self._meter.create_histogram(
             "postseal.key_service.duration",
@@ -122,14 +129,23 @@ class Telemetry:
 
     # -- metrics ---------------------------------------------------------------------------------------------------
 
-    def _observe(self, name: str, numbers: _Numbers) -> None:
+    def _each(self, name: str, numbers: _Numbers) -> None:
+        """Observe the sum of what each sealer counts."""
+
+        def total(sealers: Iterable[Sealer]) -> _Counts:
+            totals: Counter[tuple[tuple[str, str], ...]] = Counter()
+            for sealer in sealers:
+                totals.update(numbers(sealer))
+            return totals
+
+        self._observe(name, total)
+
+    def _observe(self, name: str, numbers: Callable[[Iterable[Sealer]], _Counts]) -> None:
         kind, unit, description = METRICS[name]
 
         def read(_: CallbackOptions) -> Iterable[Observation]:
-            totals: Counter[tuple[tuple[str, str], ...]] = Counter()
-            for sealer in tuple(self._sealers):
-                totals.update(numbers(sealer))
-            return [Observation(count, dict(attributes)) for attributes, count in totals.items()]
+            counts = numbers(tuple(self._sealers))
+            return [Observation(count, dict(attributes)) for attributes, count in counts.items()]
 
         make = (
             self._meter.create_observable_counter
@@ -233,6 +249,15 @@ def _events(sealer: Sealer) -> dict[tuple[tuple[str, str], ...], int]:
 
 def _data_keys(sealer: Sealer) -> dict[tuple[tuple[str, str], ...], int]:
     return {(("postseal.cache", cache),): count for cache, count in sealer.data_keys_at_hand.items()}
+
+
+def _signing_calls(sealers: Iterable[Sealer]) -> _Counts:
+    """Sum the calls of each key ring once, however many sealers have it."""
+    totals: Counter[tuple[tuple[str, str], ...]] = Counter()
+    for ring in {ring for sealer in sealers for ring in sealer.key_rings}:
+        for (key, operation), count in ring.calls.items():
+            totals[("postseal.key", key), ("postseal.operation", operation)] += count
+    return totals
 
 
 def _about(name: str, destination: str) -> dict[str, str]:
