@@ -47,8 +47,8 @@ class AwsKmsEs256Key(Es256InService):
         client: ``boto3.client("kms", ...)``, made by the caller, with short timeouts.
         key: Its ARN. An alias will not do: where it leads may change, and messages already sent must go on to verify.
         signs: Whether this process may sign with it.
-        refresh: Seconds for which a fetched public key verifies: the revocation window, when the right to fetch it is withdrawn. Do not count
-            on disabling the key alone: that ends signing, and AWS KMS may go on to give the public key.
+        refresh: Seconds for which a fetched public key verifies: the revocation window, when the right to fetch it is withdrawn. Do not
+            count on disabling the key alone: that ends signing, and AWS KMS may go on to give the public key.
         max_stale: Seconds for which it goes on while AWS KMS does not answer.
 
     Raises:
