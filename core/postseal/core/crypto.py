@@ -26,6 +26,7 @@ __all__ = [
     "COMMITMENT_SIZE",
     "DATA_KEY_SIZE",
     "NONCE_SIZE",
+    "P256PublicKey",
     "TAG_SIZE",
     "HmacContext",
     "InvalidSignature",
@@ -64,6 +65,9 @@ RandomBytes: TypeAlias = Callable[[int], bytes]
 
 HmacContext: TypeAlias = HMAC
 """HMAC-SHA-256 that has absorbed its key: ``copy``, ``update``, ``finalize``, ``verify``."""
+
+P256PublicKey: TypeAlias = "ec.EllipticCurvePublicKey"
+"""A public key on P-256."""
 
 random_bytes: Final[RandomBytes] = os.urandom
 

@@ -9,14 +9,11 @@ import base64
 import binascii
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from postseal.core import crypto
 from postseal.core.crypto import DATA_KEY_SIZE
 from postseal.core.errors import KeyBroken, KeyRefused, KeyUnavailable, NotMine
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric import ec
 
 __all__ = [
     "A256KW",
@@ -85,7 +82,7 @@ def wrapping_key_of(answer: dict[str, Any], name: str, where: str) -> WrappingKe
     return WrappingKey(version, RSA_OAEP_256, encrypt, *times)
 
 
-def signing_key_of(answer: dict[str, Any], name: str, version: str, where: str) -> ec.EllipticCurvePublicKey:
+def signing_key_of(answer: dict[str, Any], name: str, version: str, where: str) -> crypto.P256PublicKey:
     """Return the public half of the answer to Get Key for that *version* of *name*.
 
     Raises:

@@ -12,17 +12,15 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from postseal.core import crypto
 from postseal.core.counting import Tallies
 from postseal.core.crypto import InvalidSignature
 from postseal.core.errors import ConfigError, KeyRefused, KeyUnavailable
 from postseal.core.forking import ForkSafeLock
 from postseal.core.signing import Es256Key, Origin, RingKey, Sign, Verify
 from postseal.core.wire import Algorithm
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric import ec
 
 __all__ = ["Es256InService", "Failures", "ServiceKey"]
 
@@ -105,7 +103,7 @@ class Es256InService(ServiceKey, ABC):
         self._seen = self._fresh_until = 0.0
 
     @abstractmethod
-    def _ask_for_public_key(self) -> ec.EllipticCurvePublicKey:
+    def _ask_for_public_key(self) -> crypto.P256PublicKey:
         """Fetch the public half. One call. Raises `KeyUnavailable` or `KeyRefused`."""
 
     @abstractmethod

@@ -24,7 +24,6 @@ from postseal.core.signing import Origin, Sign, Verify
 from postseal.core.wire import Algorithm
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric import ec
     from mypy_boto3_kms.client import KMSClient
 
 __all__ = ["AwsKmsEs256Key", "AwsKmsHmacKey"]
@@ -72,7 +71,7 @@ class AwsKmsEs256Key(Es256InService):
     def __repr__(self) -> str:
         return f"<AwsKmsEs256Key {self.id!r} {self._arn}>"
 
-    def _ask_for_public_key(self) -> ec.EllipticCurvePublicKey:
+    def _ask_for_public_key(self) -> crypto.P256PublicKey:
         answer = self._call("GetPublicKey")
         if answer.get("KeyUsage") != "SIGN_VERIFY" or _ES256 not in answer.get("SigningAlgorithms", ()):
             raise KeyRefused(

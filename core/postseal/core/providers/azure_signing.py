@@ -22,8 +22,6 @@ from postseal.core.providers._azure_rest import Vault
 from postseal.core.providers._service_keys import Es256InService
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric import ec
-
     from postseal.core.providers._azure_rest import AnyKeyClient
 
 __all__ = ["AzureEs256Key"]
@@ -83,7 +81,7 @@ class AzureEs256Key(Es256InService):
     def _where(self) -> str:
         return f"{self._vault.url}/keys/{self._name}/{self._version}"
 
-    def _ask_for_public_key(self) -> ec.EllipticCurvePublicKey:
+    def _ask_for_public_key(self) -> crypto.P256PublicKey:
         self._vault.refuse_to_block_its_loop()
         self.calls["get"].tick()
         answer = self._vault.get(self._name, self._version)
