@@ -258,6 +258,7 @@ def test_the_core_imports_what_it_needs_from_its_own_dependencies_alone():
     sdks = {"azure", "boto3", "botocore", "hvac", "mypy_boto3_kms", "requests"}
     assert {(module, room) for module, room in foreign if room != "providers"} == {
         ("redis", "replay"),
+        ("tenacity", "resilience"),
         ("shamir_mnemonic", "recovery"),
         ("opentelemetry", "telemetry"),
     }

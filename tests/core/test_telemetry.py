@@ -17,10 +17,12 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from postseal.core import DelegatedKey, Ed25519Key, KeyRing, KeyUnavailable, Refused
+from postseal.core import CombinedKeys, DelegatedKey, Ed25519Key, KeyRing, KeyUnavailable, Refused
 from postseal.core.counting import Tallies
+from postseal.core.keys import PublicKeys
+from postseal.core.resilience import Breaker, Limiter, Retrying, resilient
 from postseal.core.telemetry import METRICS, Telemetry
-from tests.core.kit import ED25519, FORMS, HERE, SENDER, Clock, CountedKeys, Party, policy
+from tests.core.kit import ED25519, FORMS, HERE, SENDER, Clock, CountedKeys, Party, local_keys, policy
 
 PLACE = {"messaging.system": "kafka", "messaging.destination.name": "orders"}
 ROOT = Path(__file__).parents[2]
@@ -197,13 +199,51 @@ def test_a_watched_provider_is_still_what_it_was():
 
 def test_every_metric_is_there_once_something_happened():
     world = World()
-    one = world.party()
+    around = [
+        resilient(local_keys({name: bytes([at]) * 32}), limiter=Limiter(9, per=1))
+        for at, name in enumerate("ab")
+    ]
+    one = world.party(keys=CombinedKeys(around, hedge=50))
     one.open(one.seal(b"order", destination=HERE), destination=HERE)
     with pytest.raises(Refused):
         one.open(b"clear", destination=HERE)
     assert [name for name in METRICS if not world.points(name)] == ["postseal.signing_key.calls"], (
         "counted where such a key signs: above"
     )
+
+
+def test_what_is_around_a_key_service_is_told_by_its_name():
+    world, keys = World(), CountedKeys()
+    keys.fail = KeyUnavailable("no answer")
+    around = Retrying(
+        Breaker(keys, failures=2, wait=1000, max_wait=1000, name="main"), name="main", sleep=lambda _: None
+    )
+    one = world.party(keys=around)
+    for _ in range(4):
+        with pytest.raises(KeyUnavailable):
+            one.seal(b"order", destination=HERE)
+    main = ("postseal.key", "main")
+    assert world.values("postseal.key_service.retries") == {(main,): 2}
+    assert world.values("postseal.key_service.breaker") == {
+        (main, ("postseal.operation", "wrap")): 1,
+        (main, ("postseal.operation", "unwrap")): 0,
+    }
+    assert world.values("postseal.key_service.not_asked") == {
+        (main, ("postseal.reason", "breaker")): 4,
+        (main, ("postseal.reason", "budget")): 0,
+    }
+
+
+def test_a_key_that_opens_cannot_sign_where_calls_are_measured_either():
+    """A `Protocol` looks at the class alone since Python 3.12, and the decorator stands before it."""
+
+    class Known(CountedKeys):
+        public_key_fingerprints = frozenset({b"f" * 32})
+
+    watched = World().telemetry.watched("main", Known())
+    assert isinstance(watched, PublicKeys)
+    assert watched.public_key_fingerprints == {b"f" * 32}
+    assert "public_key_fingerprints" in dir(type(watched))
 
 
 def test_without_the_api_it_names_its_extra():

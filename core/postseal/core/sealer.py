@@ -856,6 +856,11 @@ class Sealer:
         return self._rules.sender
 
     @property
+    def key_providers(self) -> tuple[KeyProvider, ...]:
+        """What makes and unwraps the data keys of each policy, as it is asked."""
+        return tuple(self._rules.providers.values())
+
+    @property
     def data_keys_at_hand(self) -> dict[str, int]:
         """How many data keys are cached, for ``sealing`` and for ``opening``."""
         with self._lock:

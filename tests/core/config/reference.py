@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from postseal.core.config._keys import PROVIDERS
+from postseal.core.config._keys import BREAKER, LIMIT, PROVIDERS, RETRY
 from postseal.core.config._kinds import Table
 from postseal.core.config._policies import DATA_KEY, OPENING, POLICY
 from postseal.core.config._sections import FILE
@@ -32,6 +32,7 @@ def reference() -> str:
         "`data_key`": DATA_KEY,
         "`opening`": OPENING,
         **{f'`[keys.NAME]`, `provider = "{name}"`': each.table for name, each in PROVIDERS.items()},
+        **{f"`{each.what}` of `[keys.NAME]`": each for each in (RETRY, BREAKER, LIMIT)},
         **{
             f'A key of `[signers.NAME]`, `algorithm = "{name}"`': each.key
             for name, each in ALGORITHMS.items()

@@ -233,6 +233,50 @@ MISTAKES = [
         "token",
         ["never stands in the policy file"],
     ),
+    # what goes around a key service
+    *(
+        ('provider = "aws-kms"\n', f'provider = "aws-kms"\n{written}\n', written.split("\n")[-1], words)
+        for written, words in [
+            ("retry = 3", ["retry must be a table, not a whole number"]),
+            ("retries = { attempts = 3 }", ["no option 'retries'", "did you mean 'retry'"]),
+            ("retry = { attempt = 3 }", ["no option 'attempt'", "did you mean 'attempts'"]),
+            ("retry = { attempts = 0 }", ["attempts must be 1 to 10, not 0"]),
+            ("retry = { first_wait = 0.1 }", ["first_wait = 0.1 has no unit", '"0.1s"']),
+            ("retry = { budget = 0.2 }", ["budget must be a whole number"]),
+            ("retry = {}\nmax_attempts = 2", ["tries within tries", "leave max_attempts away"]),
+            ("attempts = 3", ["no option 'attempts'", "retry = { ... }"]),
+            ("deadline = 2", ["deadline = 2 has no unit", '"2s"']),
+            ('deadline = "0s"', ["deadline must be over 0"]),
+            ("breaker = true", ["breaker must be a table, not true or false"]),
+            ("breaker = { failurs = 3 }", ["no option 'failurs'", "did you mean 'failures'"]),
+            ("breaker = { failures = '5' }", ["failures must be a whole number", "quotes away"]),
+            ('breaker = { wait = "2sec" }', ["'2sec'", '"2s"']),
+            ("limit = 400", ["limit must be a table"]),
+            ("limit = { calls = 400 }", ["limit has no per", 'per = "10s"']),
+            ('limit = { per = "10s" }', ["limit has no calls", "what is the quota"]),
+            ('limit = { calls = 400, per = "10 seconds" }', ['did you mean "10s"']),
+            ('limit = { calls = 400, per = "10s", share = "a" }', ["did you mean 'shared'"]),
+            ('hedge = "200ms"', ["no option 'hedge'", "a key of provider 'combined'"]),
+        ]
+    ),
+    (
+        'file = "archive.toml"',
+        'file = "archive.toml"\nretry = {}',
+        "retry",
+        ["no option 'retry'"],
+    ),
+    (
+        'provider = "local"\nfile = "archive.toml"',
+        'provider = "combined"\nkeys = ["main"]\nhedge = 200',
+        "hedge",
+        ["hedge = 200 has no unit"],
+    ),
+    (
+        'provider = "local"\nfile = "archive.toml"',
+        'provider = "given"\nlimit = { calls = 9, per = "1s", shared = "kms" }\n[keys.third]\nprovider = "given"\nlimit = { calls = 8, per = "1s", shared = "kms" }',
+        "calls = 8",
+        ["keys.third and keys.archive share the quota 'kms'", "different things"],
+    ),
 ]
 """What was right, what a tired person wrote, the line of that by its words or number, and words that the text must have."""
 

@@ -12,7 +12,9 @@ import pytest
 
 from postseal.core import DataKeyLimits, OpeningLimits, Policy
 from postseal.core.config import PolicyFile, policy_schema
+from postseal.core.config._keys import BREAKER, LIMIT, RETRY
 from postseal.core.config._policies import POLICY
+from postseal.core.resilience import Breaker, Limiter, Retrying
 from tests.core.config import reference
 from tests.core.config.kit import GOOD
 
@@ -58,6 +60,19 @@ def test_every_option_of_a_policy_can_be_said_in_a_file():
         assert set(POLICY.options[name].kind.options) == set(inspect.signature(kind).parameters)
 
 
+def test_what_the_reference_says_of_resilience_is_what_holds_in_code():
+    for table, kind in ((RETRY, Retrying), (BREAKER, Breaker), (LIMIT, Limiter)):
+        parameters = inspect.signature(kind).parameters
+        for name, option in table.options.items():
+            if name == "shared":
+                continue
+            read = option.kind.read(option.default, None) if option.default is not None else None
+            if name == "budget":
+                read /= 100
+            default = parameters[name].default
+            assert read == (None if default is inspect.Parameter.empty else default), name
+
+
 def test_the_schema_takes_what_the_reader_takes():
     assert list(validator().iter_errors(as_json(tomllib.loads(GOOD)))) == []
 
@@ -77,6 +92,10 @@ def test_the_schema_takes_what_the_reader_takes():
         ("max_messages = 1048576", "max_messages = 0"),
         ('destinations = ["kafka:logs"]', "destinations = []"),
         ('name = "logs"\n', ""),
+        ('provider = "aws-kms"', 'provider = "aws-kms"\ndeadline = 2'),
+        ('provider = "aws-kms"', 'provider = "aws-kms"\nretry = { attempt = 3 }'),
+        ('provider = "aws-kms"', 'provider = "aws-kms"\nlimit = { calls = 400 }'),
+        ('file = "archive.toml"', 'file = "archive.toml"\nbreaker = {}'),
     ],
 )
 def test_the_schema_refuses_what_an_editor_can_see(right, written):

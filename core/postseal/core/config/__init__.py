@@ -98,6 +98,7 @@ class PolicyFile:
             _parts(options),
         )
         _check_combined(options.get("keys", {}), key_names, at / "keys")
+        _check_shared(options.get("keys", {}), at / "keys")
         report.finish()
         policies = tuple(policy for policy in built if policy is not None)
         return cls(file, content, policies, {"keys": {}, "signers": {}, **options}, report)
@@ -176,6 +177,19 @@ def _check_combined(keys: Mapping[str, Any], known: set[str], at: At) -> None:
                 )
             elif _reaches(parts, part, name):
                 place.wrong(f"keys.{name} combines {part!r}, which leads back to {name!r}")
+
+
+def _check_shared(keys: Mapping[str, Any], at: At) -> None:
+    """See that keys that share a quota say the same of it."""
+    first: dict[str, tuple[str, Mapping[str, Any]]] = {}
+    for name, options in keys.items():
+        limit = options.get("limit", {})
+        if "shared" in limit:
+            other, said = first.setdefault(limit["shared"], (name, limit))
+            if said != limit:
+                (at / name / "limit").wrong(
+                    f"keys.{name} and keys.{other} share the quota {limit['shared']!r}, and say different things of it"
+                )
 
 
 def _reaches(parts: Mapping[str, Any], start: str, end: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from postseal.core.config._kinds import (
     Count,
@@ -33,7 +33,22 @@ from postseal.core.forking import begin_again_in_child
 from postseal.core.keys import KeyContext, KeyProvider, NewDataKey, Recipient
 from postseal.core.providers import clients
 
-__all__ = ["GIVEN", "PROVIDERS", "KeysKind", "Made", "Material", "Provider"]
+if TYPE_CHECKING:
+    from postseal.core.resilience import Limiter
+
+__all__ = [
+    "BREAKER",
+    "GIVEN",
+    "LIMIT",
+    "PROVIDERS",
+    "RESILIENCE",
+    "RETRY",
+    "KeysKind",
+    "Made",
+    "Material",
+    "Provider",
+    "made_resilient",
+]
 
 GIVEN: Final = "given"
 """The provider that the program hands in."""
@@ -48,10 +63,12 @@ class Material(NamedTuple):
     Attributes:
         options: The section's own, with the bytes in the place of references to secrets, and paths in the place of names of files.
         parts: Key providers that it names.
+        name: Of the section.
     """
 
     options: Mapping[str, Any]
     parts: Sequence[KeyProvider] = ()
+    name: str = ""
 
 
 class Provider(NamedTuple):
@@ -118,12 +135,19 @@ def _aws_kms(material: Material) -> KeyProvider:
     arn = _KMS_ARN.fullmatch(options["key_id"])
     region = options.get("region") or (arn["region"] if arn else None)
     more = _chosen(options, "profile", "endpoint_url", "connect_timeout", "read_timeout", "max_attempts")
+    if _counts_tries(options):
+        more["max_attempts"] = 1
 
     def make() -> KeyProvider:
         client = clients.kms_client(region=region, **more)
         return AwsKms(client, options["key_id"], also_open=options.get("also_open", ()))
 
     return Made(make)
+
+
+def _counts_tries(options: Mapping[str, Any]) -> bool:
+    """Tell whether each try is to be seen from outside of the client."""
+    return "max_attempts" not in options and ("retry" in options or "limit" in options)
 
 
 def _chosen(options: Mapping[str, Any], *names: str) -> dict[str, Any]:
@@ -143,6 +167,8 @@ def _azure_key_vault(material: Material) -> KeyProvider:
         more["connection_timeout"] = options["connect_timeout"]
     if "max_attempts" in options:
         more["retry_total"] = options["max_attempts"] - 1
+    if _counts_tries(options):
+        more["retry_total"] = 0
     if "connection_verify" in options:
         more["connection_verify"] = str(options["connection_verify"])
 
@@ -201,7 +227,7 @@ def _local(material: Material) -> KeyProvider:
 def _combined(material: Material) -> KeyProvider:
     from postseal.core.providers.combined import CombinedKeys  # noqa: PLC0415 - loaded by who uses it
 
-    return CombinedKeys(material.parts)
+    return CombinedKeys(material.parts, hedge=material.options.get("hedge"), name=material.name)
 
 
 def _given(material: Material) -> KeyProvider:
@@ -210,6 +236,79 @@ def _given(material: Material) -> KeyProvider:
     )
 
 
+RETRY: Final = Table(
+    Option("attempts", Count(1, 10), "Tries in all, at most.", default=3),
+    Option(
+        "first_wait",
+        Duration(most=60),
+        "Between the first try and the second: any time up to this. It doubles with each.",
+        default="100ms",
+    ),
+    Option("max_wait", Duration(most=60), "The most that it becomes.", default="2s"),
+    Option(
+        "budget",
+        Count(0, 100),
+        "Further tries for a hundred calls that were answered, in the long run.",
+        default=20,
+    ),
+    what="retry",
+)
+BREAKER: Final = Table(
+    Option(
+        "failures", Count(1, 10_000), "Tries without an answer, one after another, that open it.", default=5
+    ),
+    Option(
+        "wait",
+        Duration(most=3600),
+        "How long nobody asks then, but for one that finds out. It doubles each time that there is no answer.",
+        default="2s",
+    ),
+    Option("max_wait", Duration(most=3600), "The most that it becomes.", default="30s"),
+    what="breaker",
+)
+LIMIT: Final = Table(
+    Option(
+        "calls",
+        Count(1, 1_000_000),
+        "How many calls this process may make. Its share, where several use the quota.",
+        required='what is the quota? limit = { calls = 400, per = "10s" }',
+    ),
+    Option(
+        "per",
+        Duration(most=3600),
+        "In which time.",
+        required='in which time? limit = { calls = 400, per = "10s" }',
+    ),
+    Option(
+        "max_wait",
+        Duration(most=3600),
+        "How long a call may wait for its turn, before the message goes back.",
+        default="30s",
+    ),
+    Option(
+        "shared",
+        Text("a name of your own"),
+        "Keys that name the same share one quota, as keys of one vault or one account do.",
+    ),
+    what="limit",
+)
+"""docs/resilience.md."""
+_RESILIENCE: Final = (
+    Option(
+        "retry",
+        RETRY,
+        "Ask again where there is no answer; in the place of the client's own tries. `{}` for the defaults.",
+    ),
+    Option(
+        "deadline",
+        Duration(most=600),
+        "How long one try may take, however long the client's own timeouts are.",
+    ),
+    Option("breaker", BREAKER, "Leave it alone for a while where it does not answer. `{}` for the defaults."),
+    Option("limit", LIMIT, "Keep under its quota."),
+)
+
+RESILIENCE: Final = frozenset(option.name for option in _RESILIENCE)
 _TIMEOUTS: Final = (
     Option(
         "connect_timeout",
@@ -218,7 +317,13 @@ _TIMEOUTS: Final = (
         default="2s",
     ),
     Option("read_timeout", Duration(most=60), "How long an answer may take.", default="5s"),
-    Option("max_attempts", Count(1, 10), "How often a call is made, at most.", default=3),
+    Option(
+        "max_attempts",
+        Count(1, 10),
+        "How often the client makes a call, at most. 1 where there is a `retry` or a `limit`.",
+        default=3,
+    ),
+    *_RESILIENCE,
 )
 
 
@@ -234,6 +339,10 @@ _ELSEWHERE: Final = {
     "destinations": "a [[policy]]",
     "protection": "a [[policy]]",
     "secret": "the keys of a [signers.NAME]",
+    "hedge": "a key of provider 'combined'",
+    "attempts": "retry = { ... }",
+    "failures": "breaker = { ... }",
+    "calls": "limit = { ... }",
 }
 
 PROVIDERS: Final[dict[str, Provider]] = {
@@ -343,6 +452,7 @@ PROVIDERS: Final[dict[str, Provider]] = {
                 "PEM file of certificate authorities, where they are not the system's.",
             ),
             Option("timeout", Duration(most=60), "How long an answer may take.", default="5s"),
+            *_RESILIENCE,
         ),
         _vault,
     ),
@@ -389,10 +499,16 @@ PROVIDERS: Final[dict[str, Provider]] = {
                 "Names of other [keys]; all wrap, any opens. The nearest first.",
                 required='which? keys = ["main", "archive"]',
             ),
+            Option(
+                "hedge",
+                Duration(zero=True, most=60),
+                "How long one may be silent, before the next is asked beside it to open a message. "
+                "Without it, the next is asked when the one before has given up.",
+            ),
         ),
         _combined,
     ),
-    GIVEN: Provider(_table(GIVEN), _given),
+    GIVEN: Provider(_table(GIVEN, *_RESILIENCE), _given),
 }
 """By the word of ``provider``."""
 
@@ -417,7 +533,12 @@ class KeysKind:
         if not isinstance(word, str) or word not in PROVIDERS:
             (at / "provider").wrong(f"provider is {shown(word)}{nearest(str(word), PROVIDERS)}")
             return None
-        return PROVIDERS[word].table.read(value, at)
+        found = PROVIDERS[word].table.read(value, at)
+        if "retry" in value and "max_attempts" in value:
+            (at / "max_attempts").wrong(
+                f"keys.{at.path[-1]} has a retry and max_attempts: tries within tries; leave max_attempts away"
+            )
+        return found
 
     def schema(self) -> Schema:
         """Return one form for each provider."""
@@ -426,6 +547,26 @@ class KeysKind:
             "required": ["provider"],
             "oneOf": [each.table.schema() for each in PROVIDERS.values()],
         }
+
+
+def made_resilient(
+    name: str, provider: KeyProvider, options: Mapping[str, Any], limiter: Limiter | None
+) -> KeyProvider:
+    """Put around *provider* what the *options* of its section say."""
+    if not RESILIENCE & options.keys():
+        return provider
+    from postseal.core.resilience import Breaker, Deadline, Limited, Retrying  # noqa: PLC0415 - for who wants it
+
+    if "deadline" in options:
+        provider = Deadline(provider, options["deadline"], name=name)
+    if limiter is not None:
+        provider = Limited(provider, limiter, name=name)
+    if "breaker" in options:
+        provider = Breaker(provider, **options["breaker"], name=name)
+    if (retry := options.get("retry")) is not None:
+        budget = {"budget": retry["budget"] / 100} if "budget" in retry else {}
+        provider = Retrying(provider, **{**retry, **budget}, name=name)
+    return provider
 
 
 class Made:

@@ -9,11 +9,11 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from postseal.core.audit import AuditSink
 from postseal.core.config._audit import alarm_of, file_of, flood_of, syslog_of
-from postseal.core.config._keys import GIVEN, PROVIDERS, Material
+from postseal.core.config._keys import GIVEN, PROVIDERS, RESILIENCE, Material, made_resilient
 from postseal.core.config._kinds import FileRef
 from postseal.core.config._report import At
 from postseal.core.config._secrets import SecretRef, Secrets
@@ -22,6 +22,9 @@ from postseal.core.errors import ConfigError
 from postseal.core.keys import KeyProvider
 from postseal.core.policy import Policy
 from postseal.core.signing import KeyRing, deduplication_key
+
+if TYPE_CHECKING:
+    from postseal.core.resilience import Limiter
 
 __all__ = ["Maker", "Settings"]
 
@@ -156,11 +159,34 @@ class Maker:
     # -- keys ----------------------------------------------------------------------------------------------------------
 
     def _provider(self, name: str, options: Mapping[str, Any]) -> KeyProvider | None:
-        if name in self._given_keys:
-            return self._given_keys[name]
         if name not in self._providers:
-            self._providers[name] = self._make_provider(name, options)
+            given = self._given_keys.get(name)
+            self._providers[name] = (
+                self._make_provider(name, options) if given is None else self._as_said(name, given, options)
+            )
         return self._providers[name]
+
+    def _as_said(self, name: str, given: KeyProvider, options: Mapping[str, Any]) -> KeyProvider | None:
+        """Return what the program hands in, with what the file says that is to be around it."""
+        section = options["keys"].get(name, {})
+        if section.get("provider") != GIVEN or not RESILIENCE & section.keys():
+            return given
+        digest = self._digests[name] = self._digest(section, ["given", name, str(id(given))])
+        return self._same_or(digest, self._at / "keys" / name, lambda: self._resilient(name, given, section))
+
+    def _resilient(self, name: str, provider: KeyProvider, section: Mapping[str, Any]) -> KeyProvider:
+        return made_resilient(name, provider, section, self._limiter(name, section.get("limit")))
+
+    def _limiter(self, name: str, limit: Mapping[str, Any] | None) -> Limiter | None:
+        """Return the limiter of that section, which others may share."""
+        if limit is None:
+            return None
+        from postseal.core.resilience import Limiter  # noqa: PLC0415 - for who wants it
+
+        more = {option: value for option, value in limit.items() if option != "shared"}
+        shared = ["shared", limit["shared"]] if "shared" in limit else ["of", name]
+        at = self._at / "keys" / name / "limit"
+        return self._same_or(self._digest(more, ["limiter", *shared]), at, lambda: Limiter(**more))
 
     def _make_provider(self, name: str, options: Mapping[str, Any]) -> KeyProvider | None:
         section, at = options["keys"][name], self._at / "keys" / name
@@ -170,13 +196,19 @@ class Maker:
         found = self._material(section, at, kind.binary)
         if found is None or None in parts:
             return None
-        digest = self._digest(found, ["key", *(self._digests.get(part) or f"given {part}" for part in names)])
+        # Who tells of itself does so by its name: two that say the same are two.
+        own = [name] if {*RESILIENCE, "hedge"} & section.keys() else []
+        digest = self._digest(
+            found, ["key", *own, *(self._digests.get(part) or f"given {part}" for part in names)]
+        )
         self._digests[name] = digest
         whole = [part for part in parts if part is not None]
         if section["provider"] == GIVEN:
             self._tried(at / "provider", lambda: kind.make(Material(found)))
             return None
-        return self._same_or(digest, at, lambda: kind.make(Material(found, whole)))
+        return self._same_or(
+            digest, at, lambda: self._resilient(name, kind.make(Material(found, whole, name)), found)
+        )
 
     # -- signers -------------------------------------------------------------------------------------------------------
 

@@ -17,10 +17,12 @@ import weakref
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from postseal.core.errors import KeyBroken, KeyRefused, KeyUnavailable, MissingExtraError, NotMine, Refused
-from postseal.core.keys import KeyContext, KeyProvider, NewDataKey, Recipient
+from postseal.core.keys import KeyContext, KeyProvider, NewDataKey, PublicKeys, Recipient
+from postseal.core.resilience import measures
 from postseal.core.sealer import Sealer
 
 try:
@@ -55,8 +57,28 @@ METRICS: Final = {
         "Calls to key services for keys that sign there, by operation.",
     ),
     "postseal.key_service.duration": ("histogram", "s", "Calls to key services."),
+    "postseal.key_service.retries": ("counter", "{call}", "Further tries of calls that had no answer."),
+    "postseal.key_service.timeouts": ("counter", "{call}", "Calls that were ended at their deadline."),
+    "postseal.key_service.hedges": ("counter", "{call}", "Key services asked beside one that was silent."),
+    "postseal.key_service.not_asked": (
+        "counter",
+        "{call}",
+        "Calls that were not made, by reason: breaker, limit, budget.",
+    ),
+    "postseal.key_service.breaker": ("gauge", "", "1 while the breaker of an operation is open."),
+    "postseal.key_service.waiting": ("gauge", "{call}", "Calls that wait for their turn under a quota."),
 }
 """Each metric with its kind, its unit and its description."""
+
+_OF_WHAT: Final = {
+    "postseal.key_service.retries": "",
+    "postseal.key_service.timeouts": "",
+    "postseal.key_service.hedges": "",
+    "postseal.key_service.not_asked": "postseal.reason",
+    "postseal.key_service.breaker": "postseal.operation",
+    "postseal.key_service.waiting": "",
+}
+"""What resilience tells of, by key, and which attribute says what it is of. Source: docs/resilience.md."""
 
 _Counts = Mapping[tuple[tuple[str, str], ...], int]
 _Numbers = Callable[[Sealer], _Counts]
@@ -90,6 +112,8 @@ class Telemetry:
         self._each("postseal.alarm", lambda sealer: {(): int(sealer.auditor.alarmed)})
         self._each("postseal.data_keys", _data_keys)
         self._observe("postseal.signing_key.calls", _signing_calls)
+        for metric, attribute in _OF_WHAT.items():
+            self._observe(metric, partial(_measured, metric, attribute))
         _, unit, description = METRICS["postseal.key_service.duration"]
         self._durations = self._meter.create_histogram(
             "postseal.key_service.duration",
@@ -213,6 +237,16 @@ class _Watched:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
+    @property
+    def inner(self) -> KeyProvider:
+        """The one that is measured."""
+        return self._inner
+
+    @property
+    def public_key_fingerprints(self) -> frozenset[bytes]:
+        """Those of the inner one. Said here, as a `Protocol` looks at the class alone since Python 3.12."""
+        return self._inner.public_key_fingerprints if isinstance(self._inner, PublicKeys) else frozenset()
+
     def generate(self, context: KeyContext) -> NewDataKey:
         """Have a new data key made."""
         with self._telemetry.call(self._name, "generate", context):
@@ -257,6 +291,16 @@ def _signing_calls(sealers: Iterable[Sealer]) -> _Counts:
     for ring in {ring for sealer in sealers for ring in sealer.key_rings}:
         for (key, operation), count in ring.calls.items():
             totals[("postseal.key", key), ("postseal.operation", operation)] += count
+    return totals
+
+
+def _measured(metric: str, attribute: str, sealers: Iterable[Sealer]) -> _Counts:
+    """Sum what is around key providers, each once, however many sealers and policies ask it."""
+    totals: Counter[tuple[tuple[str, str], ...]] = Counter()
+    for measure in measures(*(provider for sealer in sealers for provider in sealer.key_providers)):
+        if measure.metric == metric:
+            more = ((attribute, measure.what),) if attribute else ()
+            totals[("postseal.key", measure.key), *more] += measure.value
     return totals
 
 
