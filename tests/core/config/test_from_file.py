@@ -314,8 +314,8 @@ def test_aws_kms_is_reached_as_its_section_says(put, monkeypatch):
         .inner
     )
     assert isinstance(provider, AwsKms)
-    config = provider._client.meta.config
-    assert (provider._client.meta.region_name, config.read_timeout) == ("eu-west-1", 3.0)
+    config = provider._kms._client.meta.config
+    assert (provider._kms._client.meta.region_name, config.read_timeout) == ("eu-west-1", 3.0)
     assert config.retries["total_max_attempts"] == 1
     other = section + '\nregion = "us-east-1"'
     with pytest.raises(PolicyFileError, match=r"policy\.toml:3:1: keys\.main: key_id is in eu-west-1"):

@@ -64,7 +64,7 @@ def layers(provider):
 def attempts_of(provider):
     while not isinstance(provider, AwsKms):
         provider = provider.inner
-    return provider._client.meta.config.retries["total_max_attempts"]
+    return provider._kms._client.meta.config.retries["total_max_attempts"]
 
 
 def test_nothing_is_around_a_key_service_of_which_nothing_is_said(tmp_path):
