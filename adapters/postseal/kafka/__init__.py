@@ -32,11 +32,13 @@ from postseal.kafka._consumer import Consumer, DeserializingConsumer
 from postseal.kafka._errors import MessageTooLarge, RefusedMessage
 from postseal.kafka._producer import Producer, SerializingProducer
 from postseal.kafka._records import open_records
+from postseal.kafka._references import KafkaReferences
 from postseal.kafka._serializer import OpeningDeserializer, SealingSerializer
 
 __all__ = [
     "Consumer",
     "DeserializingConsumer",
+    "KafkaReferences",
     "MessageTooLarge",
     "OpeningDeserializer",
     "Producer",

@@ -49,8 +49,15 @@ if TYPE_CHECKING:
     from postseal.core.providers.branch import BranchKeys
     from postseal.core.providers.local import UnsafeLocalKeys, UnsafeLocalKeysWarning
     from postseal.core.providers.public_key import PublicKeyRecipients
+    from postseal.core.providers.reference_stores import (
+        AzureTableReferences,
+        DynamoReferences,
+        MemoryReferences,
+        SqliteReferences,
+    )
     from postseal.core.providers.vault import VaultTransit
     from postseal.core.publickeys import OpeningKey, RecipientKey
+    from postseal.core.references import ReferenceStore
     from postseal.core.replay import Ledger, MemoryLedger, RedisLedger, ReplayWindow, SqliteLedger
 
 __all__ = [
@@ -66,11 +73,13 @@ __all__ = [
     "AwsKmsHmacKey",
     "AzureEs256Key",
     "AzureKeyVault",
+    "AzureTableReferences",
     "BranchKeys",
     "CombinedKeys",
     "ConfigError",
     "DataKeyLimits",
     "DelegatedKey",
+    "DynamoReferences",
     "Ed25519Key",
     "Es256Key",
     "FloodLimit",
@@ -83,6 +92,7 @@ __all__ = [
     "Ledger",
     "LedgerUnavailable",
     "MemoryLedger",
+    "MemoryReferences",
     "MissingExtraError",
     "MoreEvents",
     "NewDataKey",
@@ -96,11 +106,13 @@ __all__ = [
     "Recipient",
     "RecipientKey",
     "RedisLedger",
+    "ReferenceStore",
     "Refused",
     "ReplayWindow",
     "Sealer",
     "SigningKey",
     "SqliteLedger",
+    "SqliteReferences",
     "TooLarge",
     "UnsafeLocalKeys",
     "UnsafeLocalKeysWarning",
@@ -125,23 +137,28 @@ _LAZY = {
     "AwsKmsHmacKey": "postseal.core.providers.aws_kms_signing",
     "AzureEs256Key": "postseal.core.providers.azure_signing",
     "AzureKeyVault": "postseal.core.providers.azure_key_vault",
+    "AzureTableReferences": "postseal.core.providers.reference_stores",
     "BranchKeys": "postseal.core.providers.branch",
     "DelegatedKey": "postseal.core.delegation",
+    "DynamoReferences": "postseal.core.providers.reference_stores",
     "OpeningKey": "postseal.core.publickeys",
     "PublicKeyRecipients": "postseal.core.providers.public_key",
     "RecipientKey": "postseal.core.publickeys",
     "Ledger": "postseal.core.replay",
     "MemoryLedger": "postseal.core.replay",
+    "MemoryReferences": "postseal.core.providers.reference_stores",
     "RedisLedger": "postseal.core.replay",
+    "ReferenceStore": "postseal.core.references",
     "ReplayWindow": "postseal.core.replay",
     "SqliteLedger": "postseal.core.replay",
+    "SqliteReferences": "postseal.core.providers.reference_stores",
     "UnsafeLocalKeys": "postseal.core.providers.local",
     "UnsafeLocalKeysWarning": "postseal.core.providers.local",
     "VaultTransit": "postseal.core.providers.vault",
     "X509Key": "postseal.core.certified",
     "X509Roots": "postseal.core.certified",
 }
-"""Key providers, keys of services, certificates, delegation and ledgers are loaded by who uses them."""
+"""Key providers, keys of services, certificates, delegation, ledgers and references are loaded by who uses them."""
 
 
 def __getattr__(name: str) -> Any:

@@ -88,6 +88,7 @@ class Outgoing:
         monotonic: In seconds; the clock of *keys*.
         random: Gives nonce and message id, in this order, in one call of 28 bytes.
         tally: Counts what is sealed.
+        shortening: Puts around what seals whole envelopes what shortens them; None where data keys are carried.
 
     Raises:
         ConfigError: This sender may not sign here.
@@ -105,6 +106,7 @@ class Outgoing:
         monotonic: Callable[[], float],
         random: RandomBytes,
         tally: Tally,
+        shortening: Callable[[Write], Write] | None = None,
     ) -> None:
         if policy.senders and sender not in policy.senders:
             raise ConfigError(
@@ -123,6 +125,7 @@ class Outgoing:
         self._monotonic = monotonic
         self._small = 0 if keys is None else min(keys.small, MAX_BODY)
         self._random = random
+        self._shortening = shortening
         self.tally = tally
         self._middles = _Heads(before=b"\xa0")
         self._payload_heads = _Heads()
@@ -221,6 +224,8 @@ class Outgoing:
             write = self._compiled(compiled, key, template, tail, signing)
         if in_reply_to is not None:
             return write
+        if self._shortening is not None:
+            write = self._shortening(write)
         writers = key.writers if expires is None else key.expiring_writers
         if len(writers) >= _MAX_WRITERS:
             writers.clear()

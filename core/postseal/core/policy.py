@@ -65,6 +65,8 @@ class Policy(Value):
             that verdict and one event; ``"settle"`` settles it and hands it to nobody; ``"refuse"`` refuses it.
         quarantine: Destination of refused messages, where *on_refused* sends them to one of ours.
         data_key: When a data key ends to seal.
+        key_by_reference: Publish what all messages of a data key have in common, wrapped keys included, and have each message name it in
+            16 bytes. The sealer needs ``references``.
         opening: How long an unwrapped data key opens; its ``max_age`` is the revocation window.
         max_message_age: Seconds since it was sent after which a message is stale; None for never. Give it the destination's retention.
         max_clock_skew: Seconds by which a message may seem to come from the future.
@@ -81,6 +83,7 @@ class Policy(Value):
         "data_key",
         "destinations",
         "encrypt_headers",
+        "key_by_reference",
         "keys",
         "max_clock_skew",
         "max_message_age",
@@ -115,6 +118,7 @@ class Policy(Value):
     on_duplicate: OnDuplicate
     quarantine: str | None
     data_key: DataKeyLimits
+    key_by_reference: bool
     opening: OpeningLimits
     max_message_age: float | None
     max_clock_skew: float
@@ -140,6 +144,7 @@ class Policy(Value):
         on_duplicate: OnDuplicate = "deliver",
         quarantine: str | None = None,
         data_key: DataKeyLimits | None = None,
+        key_by_reference: bool = False,
         opening: OpeningLimits | None = None,
         max_message_age: float | None = None,
         max_clock_skew: float = 300.0,
@@ -163,6 +168,7 @@ class Policy(Value):
             on_duplicate=on_duplicate,
             quarantine=quarantine,
             data_key=data_key or DataKeyLimits(),
+            key_by_reference=key_by_reference,
             opening=opening or OpeningLimits(),
             max_message_age=max_message_age,
             max_clock_skew=max_clock_skew,
@@ -291,6 +297,13 @@ class Policy(Value):
                 raise self._error(
                     f"{option} must be {kind.__name__}, not {type(getattr(self, option)).__name__}"
                 )
+        if self.key_by_reference and (self.protection == "integrity" or self.data_key.max_messages == 1):
+            why = (
+                "a data key for each message"
+                if self.data_key.max_messages == 1
+                else "integrity, which has no data key"
+            )
+            raise self._error(f"key_by_reference saves nothing with {why}")
         if not isinstance(self.version, int) or not 0 <= self.version < 2**32:
             raise self._error(f"version must be a whole number below 2**32: {self.version!r}")
 

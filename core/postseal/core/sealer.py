@@ -37,6 +37,7 @@ from postseal.core.signing import Ask, KeyRing, deduplication_key
 from postseal.core.wire import (
     MAX_BODY,
     REFERENCE_SIZE,
+    SHORT_HEAD,
     TIME_MAX,
     TIME_MIN,
     Envelope,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from postseal.core._native import Hand
     from postseal.core.audit import AlarmEvent, AlarmLimits, AuditEvent, AuditSink, FloodLimit
     from postseal.core.config import PolicySource, Reload, Watch
+    from postseal.core.references import References, ReferenceStore
     from postseal.core.replay import Ledger, Receipt, Register, ReplayWindow, Windows
 
 __all__ = ["Kept", "SealAtHand", "Sealer", "Watcher"]
@@ -108,6 +110,8 @@ class Sealer:
         keys: Key providers by the names that policies use.
         signers: Key rings by the names that policies use.
         ledger: Knows which messages were settled: tells redeliveries from duplicates, and refuses conflicts. None asks nobody.
+        references: Where data keys are published that messages carry by reference: `SqliteReferences`, `DynamoReferences` and their kin.
+            Sealing needs it where a policy says ``key_by_reference``, opening wherever such messages come.
         deduplication_secret: At least 32 random bytes that all producers share and never change with other keys: keeps content-based
             deduplication working on brokers that have it (SQS FIFO).
         verify_only: For gateways: `verify` works, with no *keys* given whatever the policies name, and neither sealing nor opening does. It
@@ -134,6 +138,7 @@ class Sealer:
         keys: Mapping[str, KeyProvider] | None = None,
         signers: Mapping[str, KeyRing] | None = None,
         ledger: Ledger | None = None,
+        references: ReferenceStore | None = None,
         deduplication_secret: bytes | None = None,
         verify_only: bool = False,
         on_audit: Callable[[AuditEvent], None] | None = None,
@@ -174,6 +179,12 @@ class Sealer:
         )
         self.ledger = ledger
         _check_ledger(ledger, self._rules.policies)
+        self._references: References | None = None
+        if references is not None:
+            from postseal.core.references import References  # noqa: PLC0415 - for who has some alone
+
+            self._references = References(references, clock=monotonic)
+        _check_references(self._references, self._rules.policies)
         self._windows: Windows | None = None
         self._clock = clock
         self._monotonic = monotonic
@@ -270,6 +281,7 @@ class Sealer:
                 )
                 ledger = settings.arguments.get("ledger", self.ledger)
                 _check_ledger(ledger, rules.policies)
+                _check_references(self._references, rules.policies)
             except (ConfigError, MissingExtraError) as error:
                 source.tell(Reload(str(source.path), error))
                 raise
@@ -557,10 +569,11 @@ class Sealer:
         ):
             beside = self._beside(way.policy, headers, content_encoding, ordering_key, in_reply_to)
         try:
-            short = way.learnt.get(data[way.hint]) if is_delivery and in_reply_to is None else None
+            learnt = is_delivery and in_reply_to is None
+            short = way.learnt.get(data[way.hint]) if learnt else None
             if short is not None and (opened := short(data, beside)) is not None:
                 return opened
-            examined = self._asking(partial(self._examine, way, data, beside, coordinates))
+            examined = self._asking(partial(self._examine, way, data, beside, coordinates, learnt=learnt))
             if isinstance(examined, Opened):
                 return examined
             opened = self._finish(way, examined, way.fetch(examined) if way.hides else None)
@@ -600,10 +613,11 @@ class Sealer:
         ):
             beside = self._beside(way.policy, headers, content_encoding, ordering_key, in_reply_to)
         try:
-            short = way.learnt.get(data[way.hint]) if is_delivery and in_reply_to is None else None
+            learnt = is_delivery and in_reply_to is None
+            short = way.learnt.get(data[way.hint]) if learnt else None
             if short is not None and (opened := short(data, beside)) is not None:
                 return opened
-            examined = await self._asking_async(partial(self._examine, way, data, beside, coordinates))
+            examined = await self._asking_async(partial(self._examine, way, data, beside, coordinates, learnt=learnt))
             if isinstance(examined, Opened):
                 return examined
             key = await way.fetch_async(examined) if way.hides else None
@@ -651,10 +665,11 @@ class Sealer:
         ):
             beside = self._beside(way.policy, headers, content_encoding, ordering_key, in_reply_to)
         try:
-            short = way.learnt.get(data[way.hint]) if is_delivery and in_reply_to is None else None
+            learnt = is_delivery and in_reply_to is None
+            short = way.learnt.get(data[way.hint]) if learnt else None
             if short is not None and (opened := short(data, beside)) is not None:
                 return opened
-            examined = self._examine(way, data, beside, coordinates)
+            examined = self._examine(way, data, beside, coordinates, learnt=learnt)
             if isinstance(examined, Opened):
                 return examined
             register = way.register if is_delivery else None
@@ -731,7 +746,7 @@ class Sealer:
         data = _as_bytes(envelope)
         beside = self._beside(way.policy, headers, content_encoding, ordering_key, in_reply_to)
         try:
-            verified = way.verified(self._asking(partial(way.examine, data, beside)))
+            verified = way.verified(self._asking(lambda: way.examine(self._whole(data), beside)))
         except (Refused, KeyRefused) as error:
             refused = self._refusal(error, way, data, coordinates)
             raise refused from _cause(error, refused)
@@ -929,6 +944,9 @@ class Sealer:
                 monotonic=self._monotonic,
                 random=self._random,
                 tally=self.auditor.sealed[destination],
+                shortening=self._references.shortening
+                if policy.key_by_reference and self._references is not None
+                else None,
             )
             _put(self._outgoing, destination, way)
             return way
@@ -986,8 +1004,13 @@ class Sealer:
         data: bytes,
         beside: Beside | None,
         coordinates: Mapping[str, str | int] | None,
+        *,
+        learnt: bool,
     ) -> Examined | Opened:
-        """Do all steps before the key service; answer clear text where the mode lets it pass."""
+        """Do all steps before the key service; answer clear text where the mode lets it pass.
+
+        What is in the short form is made whole; then it may be like one that was *learnt*.
+        """
         policy = way.policy
         if policy.mode != "enforce" and (policy.mode == "off" or not looks_sealed(data)):
             until = policy.tolerate_until
@@ -996,7 +1019,22 @@ class Sealer:
                     detail = f"clear text passes: mode is {policy.mode}"
                     self._tell_handed_on(Verdict.CLEAR, detail, way, data, coordinates)
                 return Opened.in_clear(data)
-        return way.examine(data, beside)
+        if (whole := self._whole(data)) is not data and learnt:
+            short = way.learnt.get(whole[way.hint])
+            if short is not None and (opened := short(whole, beside)) is not None:
+                return opened
+        return way.examine(whole, beside)
+
+    def _whole(self, data: bytes) -> bytes:
+        """Return the whole envelope of *data*, or *data* where it is in no short form.
+
+        Raises:
+            Ask: Its record has to be looked up.
+            Refused: There is none.
+        """
+        if self._references is None or not data.startswith(SHORT_HEAD):
+            return data
+        return self._references.whole(data)
 
     def _asking(self, step: Callable[[], _T]) -> _T:
         """Do *step*, once it is known what takes a call to know."""
@@ -1063,7 +1101,7 @@ class Sealer:
             coordinates=dict(coordinates or {}),
         )
         try:
-            envelope = decode(data)
+            envelope = decode(data if self._references is None else self._references.known(data))
         except Refused:
             return event
         header = envelope.header
@@ -1083,7 +1121,7 @@ class Sealer:
         """
         incoming = self._incoming.get(destination) or self._make_incoming(destination)
         try:
-            examined = self._asking(partial(incoming.examine, body, beside))
+            examined = self._asking(lambda: incoming.examine(self._whole(body), beside))
             if incoming.keys is not None:
                 incoming.decrypt(examined, _our_key(way, examined) or incoming.fetch(examined).key)
         except (Refused, KeyRefused, KeyBroken, NotMine) as error:
@@ -1096,7 +1134,7 @@ class Sealer:
     ) -> bytes:
         incoming = self._incoming.get(destination) or self._make_incoming(destination)
         try:
-            examined = await self._asking_async(partial(incoming.examine, body, beside))
+            examined = await self._asking_async(lambda: incoming.examine(self._whole(body), beside))
             if incoming.keys is not None:
                 ours = _our_key(way, examined)
                 incoming.decrypt(examined, ours or (await incoming.fetch_async(examined)).key)
@@ -1211,6 +1249,19 @@ def _check_ledger(ledger: Ledger | None, policies: Policies) -> None:
             raise ConfigError(
                 f"policy {policy.name!r}: max_message_age is {policy.max_message_age:g} seconds, but the ledger remembers for "
                 f"{ledger.max_age:g}: a copy could come when it has forgotten; give it a longer max_age"
+            )
+
+
+def _check_references(references: References | None, policies: Policies) -> None:
+    """See to it that data keys can be published where a policy wants it.
+
+    Raises:
+        ConfigError: They cannot.
+    """
+    for policy in policies:
+        if policy.key_by_reference and references is None:
+            raise ConfigError(
+                f"policy {policy.name!r}: key_by_reference needs references, a store to publish data keys in: give the sealer one"
             )
 
 

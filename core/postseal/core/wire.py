@@ -79,11 +79,13 @@ _NULL: Final = 0xF6
 _SIMPLE: Final[dict[int, bool | None]] = {0xF4: False, 0xF5: True, _NULL: None}
 ENCRYPT_HEAD: Final = b"\xd8\x60\x84"
 """Tag 96 and the array of COSE_Encrypt."""
+SHORT_HEAD: Final = b"\xda\x70\x73\x6c\x31"
+"""Tag 0x70736c31 of the short form. Source: SPEC.md 3.6."""
 _ENC_STRUCTURE: Final = b"\x83\x67Encrypt"
 _START: Final = re.compile(
-    rb"(?s:\xd8\x60\x84(?:\x58.|\x59..)|[\xd1\xd2]\x84(?:[\x43-\x57]|\x58.|\x59..))[\xa3-\xa5]\x01"
+    rb"(?s:\xd8\x60\x84(?:\x58.|\x59..)|[\xd1\xd2]\x84(?:[\x43-\x57]|\x58.|\x59..))[\xa3-\xa5]\x01|\xdapsl1[\x83\x84]\x50"
 )
-"""Tag, array, the protected byte string's head, then the map's and its first label. Source: SPEC.md 3.4."""
+"""Tag, array, the protected byte string's head, then the map's and its first label; or those of the short form. Source: SPEC.md 3.4."""
 _LABEL_HEAD: Final = integer(LABEL)
 
 
@@ -525,10 +527,13 @@ def decode(data: bytes) -> Envelope:
     Takes no more memory than a few times *data*.
 
     Raises:
-        Refused: *unprotected* where the bytes do not look sealed, *malformed* where they are not exactly of SPEC.md.
+        Refused: *unprotected* where the bytes do not look sealed, *malformed* where they are not exactly of SPEC.md, *unknown-key* where
+            they are in the short form: `shortening` has the whole one.
     """
     if not looks_sealed(data):
         raise Refused(Verdict.UNPROTECTED, "the body is no envelope")
+    if data.startswith(SHORT_HEAD):
+        raise Refused(Verdict.UNKNOWN_KEY, "it carries its data key by reference, and there are no references here")
     reader = Reader(data, 0, len(data), "envelope")
     tag = reader.take(_TAG)
     envelope = _encrypt(reader) if tag == TAG_ENCRYPT else _signed(reader, tag)

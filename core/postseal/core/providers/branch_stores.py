@@ -8,17 +8,14 @@ from __future__ import annotations
 import base64
 import json
 import os
-import sqlite3
-from contextlib import closing
+from functools import partial
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any
 
-from postseal.core.errors import ConfigError, KeyRefused, KeyUnavailable
+from postseal.core.errors import ConfigError, KeyRefused
 from postseal.core.keys import Recipient
+from postseal.core.providers._tables import call, execute, make_file
 from postseal.core.providers.branch import BranchRecord
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 __all__ = ["DynamoBranches", "MemoryBranches", "SqliteBranches"]
 
@@ -62,7 +59,8 @@ class SqliteBranches:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = os.fspath(path)
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+        self._do = partial(execute, self._path)
+        make_file(self._path)
         self._do(
             "CREATE TABLE IF NOT EXISTS branch_keys (branch TEXT, version INTEGER, recipients TEXT NOT NULL, "
             "PRIMARY KEY (branch, version))"
@@ -92,21 +90,6 @@ class SqliteBranches:
         rows, _ = self._do(f"SELECT branch, version, recipients FROM branch_keys {where}", *values)  # noqa: S608 - texts of this class
         return BranchRecord(rows[0][0], rows[0][1], _read(rows[0][2])) if rows else None
 
-    def _do(self, statement: str, *values: Any) -> tuple[list[Any], int]:
-        # A connection for each: they are few, and none then is shared by threads or with a forked child.
-        try:
-            with closing(sqlite3.connect(self._path, timeout=5.0)) as connection, connection:
-                connection.execute("PRAGMA secure_delete = ON")
-                cursor = connection.execute(statement, values)
-                return cursor.fetchall(), cursor.rowcount
-        except sqlite3.Error as error:
-            raise KeyUnavailable(f"{self._path}: {type(error).__name__}") from error
-
-
-_DENIED: Final = frozenset(
-    {"AccessDeniedException", "ResourceNotFoundException", "UnrecognizedClientException"}
-)
-
 
 class DynamoBranches:
     """In a DynamoDB table with the keys ``branch`` (S) and ``version`` (N). Its point-in-time recovery also brings back what was destroyed.
@@ -119,7 +102,9 @@ class DynamoBranches:
     def __init__(self, client: Any, table: str) -> None:
         if not hasattr(client, "put_item"):
             raise ConfigError("DynamoBranches takes a boto3 client of dynamodb")
-        self._client, self._table = client, table
+        self._table = table
+        self._client = client
+        self._call = partial(call, table)
 
     def __repr__(self) -> str:
         return f"<DynamoBranches {self._table}>"
@@ -160,22 +145,6 @@ class DynamoBranches:
             item = {"branch": {"S": branch}, "version": {"N": str(version)}, "recipients": {"S": "[]"}}
             self._call(self._client.put_item, Item=item)
         return newest.version if newest else 0
-
-    def _call(self, method: Callable[..., Any], **options: Any) -> dict[str, Any]:
-        """Return the answer; nothing where a condition does not hold."""
-        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - the client is the caller's
-
-        try:
-            answer: dict[str, Any] = method(TableName=self._table, **options)
-        except ClientError as error:
-            code = error.response.get("Error", {}).get("Code", "")
-            if code == "ConditionalCheckFailedException":
-                return {}
-            kind = KeyRefused if code in _DENIED else KeyUnavailable
-            raise kind(f"DynamoDB {self._table}: {code}") from error
-        except BotoCoreError as error:
-            raise KeyUnavailable(f"DynamoDB {self._table}: {type(error).__name__}") from error
-        return answer
 
 
 def _written(recipients: tuple[Recipient, ...]) -> str:
