@@ -33,6 +33,7 @@ from postseal.core import (
     KeyUnavailable,
     LedgerUnavailable,
     MemoryLedger,
+    MemoryReferences,
     Policy,
     Refused,
     Sealer,
@@ -40,7 +41,9 @@ from postseal.core import (
     Verdict,
 )
 from postseal.core.replay import Receipt
+from postseal.core.shortening import is_short
 from postseal.core.wire import decode
+from tests.core.stand_ins import join_threads
 from tests.fakes import FakeKeys
 
 __all__ = [
@@ -296,6 +299,24 @@ class AdapterContract:
         [raw] = line.held(place, 1)
         assert raw.body
         assert not [secret for secret in SECRETS if secret in raw.body]
+
+    def test_a_message_whose_data_key_travels_by_reference_comes_back(self, world: World, line: Line) -> None:
+        """A1: it is 16 bytes that name a record; and what is altered is refused as ever."""
+        place, store = line.place(), MemoryReferences()
+        policy = world.policy(place, key_by_reference=True)
+        sealer = world.sealer(policy, references=store)
+        sealer.seal(ORDER, destination=f"{line.scheme}:{place}")
+        join_threads("postseal-references")
+        line.send(sealer, place, ORDER)
+        [raw] = line.held(place, 1)
+        assert raw.body is not None
+        envelope = line.envelope(raw.body)
+        assert is_short(envelope)
+        line.put(place, replace(raw, body=line.body(envelope[:-1] + bytes([envelope[-1] ^ 1]))))
+        with line.receiving(world.sealer(policy, references=store), place) as receiving:
+            receiving.until(lambda: len(receiving.bodies) >= 1 and len(world.events) >= 1)
+        assert receiving.bodies == [ORDER]
+        assert world.verdicts() == [Verdict.FORGED]
 
     def test_a_batch_comes_back_whole(self, world: World, line: Line) -> None:
         place = line.place()

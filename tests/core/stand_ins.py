@@ -113,6 +113,13 @@ def open_gate_when_joined(
     monkeypatch.setattr(keys._flights, "_join", counted)
 
 
+def join_threads(name: str) -> None:
+    """Wait for the threads of that *name*: each ends when it has nothing left to do."""
+    for thread in threading.enumerate():
+        if thread.name == name:
+            thread.join(PATIENCE)
+
+
 def in_threads(*calls: Callable[[], Any]) -> list[Any]:
     """Make each call in a thread of its own. Return what each returned or raised."""
     outcomes: list[Any] = [None] * len(calls)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -27,7 +26,7 @@ from postseal.core.shortening import Record, is_short, read_short
 from postseal.core.signing import KeyRing
 from postseal.core.wire import decode, looks_sealed
 from tests.core.kit import ED25519, HERE, SENDER, CountedKeys, Party, policy
-from tests.core.stand_ins import PATIENCE, in_threads
+from tests.core.stand_ins import in_threads, join_threads
 from tests.core.test_certified import World
 
 FORMS = ("confidentiality", "privacy-hmac", "privacy-ed25519", "privacy-es256")
@@ -64,10 +63,8 @@ def parties(form: str = "confidentiality", **options: Any) -> tuple[Party, Party
 
 
 def wait_until_published() -> None:
-    """Wait for the threads that publish; each ends when it has nothing left to do."""
-    for thread in threading.enumerate():
-        if thread.name == "postseal-references":
-            thread.join(PATIENCE)
+    """Wait for who publishes."""
+    join_threads("postseal-references")
 
 
 def short_of(producer: Party, body: bytes = BODY, **options: Any) -> bytes:

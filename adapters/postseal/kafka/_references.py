@@ -121,31 +121,40 @@ class KafkaReferences:
                     "group.id": "postseal-references",  # named, as it must be, and never joined
                     "enable.auto.commit": False,
                     "auto.offset.reset": "earliest",
+                    # What asks where the topic ends waits behind a fetch that waits for more.
+                    "fetch.wait.max.ms": 50,
                 }
             )
         ends = self._ends(consumer, until)
-        if self._read.keys() != ends.keys():  # at first, and where partitions were added
-            self._read = {partition: self._read.get(partition, 0) for partition in ends}
-            consumer.assign(
-                [TopicPartition(self._topic, partition, at) for partition, at in self._read.items()]
-            )
-        behind = {partition for partition, end in ends.items() if self._read[partition] < end}
-        while behind:
-            for message in consumer.consume(500, 0.1):
-                if (error := message.error()) is not None:
-                    raise KafkaException(error)
-                key, value = message.key(), message.value()
-                if key is not None and value is not None:
-                    self._records[key] = value
-            # Its position passes what compaction took away, and control records.
-            for place in consumer.position([TopicPartition(self._topic, partition) for partition in behind]):
-                if place.offset >= 0:
-                    self._read[place.partition] = place.offset
-            behind = {partition for partition in behind if self._read[partition] < ends[partition]}
-            if behind and time.monotonic() >= until:
-                raise KeyUnavailable(
-                    f"topic {self._topic}: not read to its end in {self._timeout:g} seconds"
-                )
+        for partition, end in ends.items():
+            if self._read.get(partition, 0) > end:  # the topic was made anew
+                self._read[partition] = 0
+        behind = {partition for partition, end in ends.items() if self._read.get(partition, 0) < end}
+        if not behind:
+            return
+        consumer.assign([TopicPartition(self._topic, each, self._read.get(each, 0)) for each in behind])
+        try:
+            while behind:
+                self._take(consumer)
+                # Its position passes what compaction took away, too.
+                for place in consumer.position([TopicPartition(self._topic, each) for each in behind]):
+                    if place.offset >= 0:
+                        self._read[place.partition] = place.offset
+                behind = {each for each in behind if self._read.get(each, 0) < ends[each]}
+                if behind and time.monotonic() >= until:
+                    raise KeyUnavailable(
+                        f"topic {self._topic}: not read to its end in {self._timeout:g} seconds"
+                    )
+        finally:
+            consumer.unassign()
+
+    def _take(self, consumer: confluent_kafka.Consumer) -> None:
+        for message in consumer.consume(500, 0.1):
+            if (error := message.error()) is not None:
+                raise KafkaException(error)
+            key, value = message.key(), message.value()
+            if key is not None and value is not None:
+                self._records[key] = value
 
     def _ends(self, consumer: confluent_kafka.Consumer, until: float) -> dict[int, int]:
         """Return the partitions that hold anything, and where each ends now."""
