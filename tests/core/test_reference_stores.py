@@ -128,7 +128,8 @@ class _Tables(BaseHTTPRequestHandler):
 
     def _row(self) -> str:
         found = re.fullmatch(
-            r"/account/records\(PartitionKey='postseal',RowKey='([0-9a-f]{32})'\)", self.path.partition("?")[0]
+            r"/account/records\(PartitionKey='postseal',RowKey='([0-9a-f]{32})'\)",
+            self.path.partition("?")[0],
         )
         assert found, self.path
         return found[1]
@@ -193,7 +194,9 @@ class TestAzureTable(ReferenceStoreContract):
     def again(self, make):
         return AzureTableReferences(make())
 
-    @pytest.mark.parametrize(("status", "kind"), [(403, KeyRefused), (404, KeyRefused), (503, KeyUnavailable)])
+    @pytest.mark.parametrize(
+        ("status", "kind"), [(403, KeyRefused), (404, KeyRefused), (503, KeyUnavailable)]
+    )
     def test_a_no_and_no_answer_are_told_apart(self, store, tables, status, kind):
         tables[0].status = status
         with pytest.raises(kind, match="Azure table records"):

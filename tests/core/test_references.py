@@ -220,9 +220,7 @@ def test_a_record_is_looked_up_once_however_many_ask():
 
     async def many() -> list[Opened]:
         _, another, _ = producer, Party(producer.policies, keys=producer.keys, references=store), store
-        return await asyncio.gather(
-            *(another.sealer.aopen(envelope, destination=HERE) for _ in range(1000))
-        )
+        return await asyncio.gather(*(another.sealer.aopen(envelope, destination=HERE) for _ in range(1000)))
 
     assert {opened.body for opened in asyncio.run(many())} == {BODY}
     assert store.looked_up == 2
@@ -311,7 +309,11 @@ def test_no_byte_of_a_short_message_can_be_changed_cut_or_added(form):
     assert consumer.open(envelope, destination=HERE).body == BODY
     bad = [envelope[:at] + bytes([byte ^ 1]) + envelope[at + 1 :] for at, byte in enumerate(envelope)]
     bad += [envelope[:size] for size in range(len(envelope))]
-    bad += [envelope + b"\x00", envelope[:5] + b"\x85" + envelope[6:], envelope[:23] + b"\x59\x00" + envelope[24:]]
+    bad += [
+        envelope + b"\x00",
+        envelope[:5] + b"\x85" + envelope[6:],
+        envelope[:23] + b"\x59\x00" + envelope[24:],
+    ]
     for data in bad:
         with pytest.raises(Refused):
             consumer.open(data, destination=HERE)
@@ -371,5 +373,3 @@ def test_a_policy_by_reference_needs_references():
 def test_a_policy_by_reference_wants_data_keys_that_are_used_again(form, options):
     with pytest.raises(ConfigError, match="key_by_reference saves nothing"):
         policy(form, key_by_reference=True, **options)
-
-

@@ -29,7 +29,7 @@ from postseal.core.errors import (
     TooLarge,
     Verdict,
 )
-from postseal.core.keys import KeyContext, KeyProvider, NewDataKey, Recipient
+from postseal.core.keys import KeyContext, KeyProvider, NewDataKey, Recipient, ReferenceStore
 from postseal.core.opened import Opened, Verified
 from postseal.core.policy import Policy
 from postseal.core.providers.combined import CombinedKeys
@@ -51,13 +51,13 @@ if TYPE_CHECKING:
     from postseal.core.providers.public_key import PublicKeyRecipients
     from postseal.core.providers.reference_stores import (
         AzureTableReferences,
+        CombinedReferences,
         DynamoReferences,
         MemoryReferences,
         SqliteReferences,
     )
     from postseal.core.providers.vault import VaultTransit
     from postseal.core.publickeys import OpeningKey, RecipientKey
-    from postseal.core.references import ReferenceStore
     from postseal.core.replay import Ledger, MemoryLedger, RedisLedger, ReplayWindow, SqliteLedger
 
 __all__ = [
@@ -76,6 +76,7 @@ __all__ = [
     "AzureTableReferences",
     "BranchKeys",
     "CombinedKeys",
+    "CombinedReferences",
     "ConfigError",
     "DataKeyLimits",
     "DelegatedKey",
@@ -139,6 +140,7 @@ _LAZY = {
     "AzureKeyVault": "postseal.core.providers.azure_key_vault",
     "AzureTableReferences": "postseal.core.providers.reference_stores",
     "BranchKeys": "postseal.core.providers.branch",
+    "CombinedReferences": "postseal.core.providers.reference_stores",
     "DelegatedKey": "postseal.core.delegation",
     "DynamoReferences": "postseal.core.providers.reference_stores",
     "OpeningKey": "postseal.core.publickeys",
@@ -148,7 +150,6 @@ _LAZY = {
     "MemoryLedger": "postseal.core.replay",
     "MemoryReferences": "postseal.core.providers.reference_stores",
     "RedisLedger": "postseal.core.replay",
-    "ReferenceStore": "postseal.core.references",
     "ReplayWindow": "postseal.core.replay",
     "SqliteLedger": "postseal.core.replay",
     "SqliteReferences": "postseal.core.providers.reference_stores",

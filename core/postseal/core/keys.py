@@ -21,6 +21,7 @@ __all__ = [
     "NotMine",
     "PublicKeys",
     "Recipient",
+    "ReferenceStore",
 ]
 
 
@@ -92,4 +93,25 @@ class KeyProvider(Protocol):
             NotMine: None of them is this provider's. Try the next provider.
             KeyBroken: Changed bytes, or another context. Do not retry.
         """
+        ...
+
+
+@runtime_checkable
+class ReferenceStore(Protocol):
+    """Where records are published: bytes of at most 64 KiB under 16 bytes. Called by many threads at once.
+
+    A record says nothing that envelopes do not say, and holds no secret. Whoever can write to the store cannot exchange a record, whose
+    reference is its hash; he can take it away, and then its messages do not open.
+
+    Every method raises:
+        KeyUnavailable: No answer. Trying again may help.
+        KeyRefused: The store said no.
+    """
+
+    def get(self, reference: bytes, /) -> bytes | None:
+        """Return the record; None only if it is certain that none was there when this was called."""
+        ...
+
+    def put(self, reference: bytes, record: bytes, /) -> None:
+        """Keep *record*, unless it is there. Return when whoever calls `get` from now on will find it."""
         ...

@@ -13,16 +13,17 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Final
 
 from postseal.core.datakeys import Write
-from postseal.core.errors import ConfigError, KeyUnavailable, PostsealError, Refused, Verdict
+from postseal.core.errors import ConfigError, Refused, Verdict
 from postseal.core.forking import begin_again_in_child
+from postseal.core.keys import ReferenceStore
 from postseal.core.shortening import Record, is_short, read_short
 from postseal.core.signing import Ask
 from postseal.core.wire import decode
 
-__all__ = ["ReferenceStore", "References", "is_short"]
+__all__ = ["References", "is_short"]
 
 MAX_RECORDS: Final = 1024
 """Records kept; as many as data keys are (`OpeningLimits.max_keys`)."""
@@ -31,27 +32,6 @@ MISSING_AGE: Final = 2.0
 """Seconds for which a record that is not there is not asked for again."""
 TRY_AGAIN: Final = 5.0
 """Seconds after which a record that could not be published is tried again."""
-
-
-@runtime_checkable
-class ReferenceStore(Protocol):
-    """Where records are published: bytes of at most 64 KiB under 16 bytes. Called by many threads at once.
-
-    A record says nothing that envelopes do not say, and holds no secret. Whoever can write to the store cannot exchange a record, whose
-    reference is its hash; he can take it away, and then its messages do not open.
-
-    Every method raises:
-        KeyUnavailable: No answer. Trying again may help.
-        KeyRefused: The store said no.
-    """
-
-    def get(self, reference: bytes, /) -> bytes | None:
-        """Return the record; None only if it is certain that none was there when this was called."""
-        ...
-
-    def put(self, reference: bytes, record: bytes, /) -> None:
-        """Keep *record*, unless it is there. Return when whoever calls `get` from now on will find it."""
-        ...
 
 
 class _Publication:
@@ -101,7 +81,7 @@ class References:
         """Return a function that does as *write* does, and shortens what it gave, from when the record of the first is published."""
         publication: _Publication | None = None
 
-        def write_short(body: bytes, external: bytes, expires: int | None, counted: bool) -> bytes:  # noqa: FBT001 - a `Write`
+        def write_short(body: bytes, external: bytes, expires: int | None, counted: bool) -> bytes:
             nonlocal publication
             envelope = write(body, external, expires, counted)
             if publication is None:

@@ -21,6 +21,7 @@ from postseal.core.crypto import MessageKey, equal
 from postseal.core.errors import ConfigError, KeyBroken, KeyRefused, NotMine, Refused, Verdict
 from postseal.core.keys import KeyContext, KeyProvider
 from postseal.core.recovery._dumps import BODIES, Kept, decoded, looked_at, message_of_line
+from postseal.core.references import References, is_short
 from postseal.core.wire import Envelope, Protection, Recipient, decode, encode_recipients, looks_sealed
 
 __all__ = ["Moved", "Rewrapper", "rewrap_dump"]
@@ -40,12 +41,16 @@ class Rewrapper:
         old: Unwraps them now.
         new: Is to unwrap them from now on.
         keep: Whether the recipients that are there stay beside the new ones.
+        references: Records that envelopes name whose data keys travel by reference: moved, these carry theirs.
 
     It has data keys in memory, one at a time, and keeps none.
     """
 
-    def __init__(self, old: KeyProvider, new: KeyProvider, *, keep: bool = False) -> None:
+    def __init__(
+        self, old: KeyProvider, new: KeyProvider, *, keep: bool = False, references: References | None = None
+    ) -> None:
         self._old, self._new, self._keep = old, new, keep
+        self._references = references
         self._known: dict[tuple[str, str, bytes | None, bytes], tuple[Recipient, ...]] = {}
 
     def rewrap(self, envelope: bytes) -> bytes:
@@ -56,6 +61,8 @@ class Rewrapper:
             KeyUnavailable: A key service did not answer. Try again.
             KeyRefused: The new one said no.
         """
+        if self._references is not None and is_short(envelope):
+            envelope = self._references.fetch(envelope)
         parsed = decode(envelope)
         if parsed.header.protection is Protection.INTEGRITY:
             raise Refused(Verdict.DOWNGRADE, _NOTHING)

@@ -49,7 +49,8 @@ if TYPE_CHECKING:
     from postseal.core._native import Hand
     from postseal.core.audit import AlarmEvent, AlarmLimits, AuditEvent, AuditSink, FloodLimit
     from postseal.core.config import PolicySource, Reload, Watch
-    from postseal.core.references import References, ReferenceStore
+    from postseal.core.keys import ReferenceStore
+    from postseal.core.references import References
     from postseal.core.replay import Ledger, Receipt, Register, ReplayWindow, Windows
 
 __all__ = ["Kept", "SealAtHand", "Sealer", "Watcher"]
@@ -617,7 +618,9 @@ class Sealer:
             short = way.learnt.get(data[way.hint]) if learnt else None
             if short is not None and (opened := short(data, beside)) is not None:
                 return opened
-            examined = await self._asking_async(partial(self._examine, way, data, beside, coordinates, learnt=learnt))
+            examined = await self._asking_async(
+                partial(self._examine, way, data, beside, coordinates, learnt=learnt)
+            )
             if isinstance(examined, Opened):
                 return examined
             key = await way.fetch_async(examined) if way.hides else None

@@ -63,12 +63,26 @@ class Record:
         envelope: Any of them.
     """
 
-    __slots__ = ("_before", "_behind", "_pattern", "_places", "_recipients", "_size", "_split", "data", "reference")
+    __slots__ = (
+        "_before",
+        "_behind",
+        "_pattern",
+        "_places",
+        "_recipients",
+        "_size",
+        "_split",
+        "data",
+        "reference",
+    )
 
     def __init__(self, envelope: Envelope) -> None:
         outer = envelope.outer
         skeleton = Skeleton(_blank(envelope.header))
-        sizes = (NONCE_SIZE, 4, 4, MESSAGE_ID_SIZE, 2) if skeleton.expires else (NONCE_SIZE, 4, MESSAGE_ID_SIZE, 2)
+        sizes = (
+            (NONCE_SIZE, 4, 4, MESSAGE_ID_SIZE, 2)
+            if skeleton.expires
+            else (NONCE_SIZE, 4, MESSAGE_ID_SIZE, 2)
+        )
         self._places = tuple(slice(at, at + size) for at, size in zip(skeleton.places, sizes, strict=True))
         self._split = struct.Struct("".join(f"{size}s" for size in sizes))
         self._pattern = [part for fixed in skeleton.fixed for part in (fixed, b"")][:-1]
@@ -159,7 +173,9 @@ def read_short(data: bytes) -> Short:
     if data[len(SHORT_HEAD) + 1] != 0x50 or count not in (_ARRAY_OF_3, _ARRAY_OF_4):  # noqa: PLR2004 - the head of 16 bytes
         _malformed("an array that is none of the short form")
     if any(start < 0 for start, _ in spans) or spans[-1][1] != len(data):
-        _malformed("a byte string of the short form is not in its shortest form, or does not end where it should")
+        _malformed(
+            "a byte string of the short form is not in its shortest form, or does not end where it should"
+        )
     holes, payload, *signature = spans
     if holes[1] - holes[0] not in (least, least + more):
         _malformed("the holes of a header are of another size")
@@ -183,7 +199,7 @@ def _blank(header: Header) -> Header:
     )
 
 
-def _blank_holes(expiring: bool) -> bytes:  # noqa: FBT001
+def _blank_holes(expiring: bool) -> bytes:
     times = TIME_MIN.to_bytes(4, "big") * (1 + expiring)
     return bytes(NONCE_SIZE) + times + bytes(MESSAGE_ID_SIZE + 2)
 

@@ -533,7 +533,9 @@ def decode(data: bytes) -> Envelope:
     if not looks_sealed(data):
         raise Refused(Verdict.UNPROTECTED, "the body is no envelope")
     if data.startswith(SHORT_HEAD):
-        raise Refused(Verdict.UNKNOWN_KEY, "it carries its data key by reference, and there are no references here")
+        raise Refused(
+            Verdict.UNKNOWN_KEY, "it carries its data key by reference, and there are no references here"
+        )
     reader = Reader(data, 0, len(data), "envelope")
     tag = reader.take(_TAG)
     envelope = _encrypt(reader) if tag == TAG_ENCRYPT else _signed(reader, tag)

@@ -5,9 +5,22 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from postseal.core.wire import VERSION, Algorithm, Credential, Envelope, Header, Protection, Recipient
+from postseal.core.crypto import TAG_SIZE
+from postseal.core.shortening import read_short
+from postseal.core.wire import (
+    MESSAGE_ID_SIZE,
+    NONCE_SIZE,
+    VERSION,
+    Algorithm,
+    Credential,
+    Envelope,
+    Header,
+    Protection,
+    Recipient,
+    byte_span,
+)
 
-__all__ = ["anatomy"]
+__all__ = ["anatomy", "short_anatomy"]
 
 _WRAPPING: Final = {
     -5: "A256KW",
@@ -54,6 +67,33 @@ def anatomy(data: bytes, envelope: Envelope) -> dict[str, Any]:
             "encryption": _encryption(header),
             "recipients": [_recipient(recipient) for recipient in envelope.recipients],
             "signature": _signature(envelope),
+        },
+    }
+
+
+def short_anatomy(data: bytes) -> dict[str, Any]:
+    """Return the parts of *data*, which is in the short form, without its record.
+
+    Raises:
+        Refused: *malformed*.
+    """
+    short = read_short(data)
+    nonce, times = short.holes[:NONCE_SIZE], short.holes[NONCE_SIZE:-2]
+    *exp, iat = (
+        int.from_bytes(times[at : at + 4], "big") for at in range(0, len(times) - MESSAGE_ID_SIZE, 4)
+    )
+    start, stop = byte_span(short.payload, 0)
+    body = stop - start - TAG_SIZE
+    return {
+        "structure": "short form",
+        "reference": short.reference.hex(),
+        "bytes": {"envelope": len(data), "body": body, "added": len(data) - body},
+        "unverified": {
+            "sent_at": _time(iat, int.from_bytes(short.holes[-2:], "big")),
+            "expires_at": _time(exp[0]) if exp else None,
+            "message_id": times[-MESSAGE_ID_SIZE:].hex(),
+            "nonce": nonce.hex(),
+            "signature_bytes": len(short.signature),
         },
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.console import Console, Group, RenderableType
@@ -13,11 +13,16 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from postseal.core.cli._anatomy import anatomy
+from postseal.core.cli._anatomy import anatomy, short_anatomy
 from postseal.core.cli._console import console, print_json, printable, sign_for
 from postseal.core.cli._encodings import ENCODINGS, Encoding, read
+from postseal.core.cli._references import HELP, references_in
 from postseal.core.errors import ConfigError, Refused, nearest
+from postseal.core.shortening import is_short
 from postseal.core.wire import decode
+
+if TYPE_CHECKING:
+    from postseal.core.references import References
 
 __all__ = ["command", "panel_of"]
 
@@ -34,6 +39,7 @@ def command(
     encoding: Annotated[
         str, typer.Option(help=f"How it is written: auto, {', '.join(ENCODINGS)}.", metavar="ENCODING")
     ] = "auto",
+    references: Annotated[str | None, typer.Option(help=HELP)] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object a line for each envelope.")
     ] = False,
@@ -48,7 +54,8 @@ def command(
     if not files and sys.stdin.isatty():
         raise ConfigError("nothing to inspect: name a file, or pipe an envelope in")
     contents = [(source, _content(source)) for source in sources]
-    reports = [_report(source, content, chosen) for source, content in contents]
+    records = references_in(references)
+    reports = [_report(source, content, chosen, records) for source, content in contents]
     if as_json:
         for report in reports:
             print_json(report)
@@ -89,18 +96,23 @@ def _neighbours(path: Path) -> list[Path]:
         return []
 
 
-def _report(source: str, content: bytes, encoding: Encoding | None) -> dict[str, Any]:
+def _report(
+    source: str, content: bytes, encoding: Encoding | None, records: References | None = None
+) -> dict[str, Any]:
     """Say all that there is to say of one input."""
     name = "standard input" if source == _STDIN else source
     try:
         data, found = read(content, encoding)
-        return {
-            "source": name,
-            "ok": True,
-            "authenticated": False,
-            "encoding": found,
-            **anatomy(data, decode(data)),
-        }
+        report = {"source": name, "ok": True, "authenticated": False, "encoding": found}
+        if not is_short(data):
+            return report | anatomy(data, decode(data))
+        if records is None:
+            return report | short_anatomy(data)
+        return (
+            report
+            | anatomy(data, decode(records.fetch(data)))
+            | {"reference": short_anatomy(data)["reference"]}
+        )
     except Refused as refused:
         return {"source": name, "ok": False, "verdict": refused.verdict.value, "error": refused.detail}
 
@@ -129,7 +141,29 @@ def panel_of(source: str, envelope: bytes) -> RenderableType:
     return Text(f"{report['verdict']}: {printable(report['error'])}", style="bold red")
 
 
+def _short_panel(report: Mapping[str, Any]) -> RenderableType:
+    said = report["unverified"]
+    parts: list[RenderableType] = [
+        Text(_UNVERIFIED, style="bold yellow"),
+        _section(
+            "short form",
+            ("data key", "by reference; --references FILE shows the rest", ""),
+            ("reference", report["reference"], "[0]"),
+            ("sent at", said["sent_at"], "[1]"),
+            ("message id", said["message_id"], "[1]"),
+            ("signature", f"{said['signature_bytes']} bytes" if said["signature_bytes"] else "none", "[3]"),
+            ("envelope", f"{report['bytes']['envelope']:,} bytes", ""),
+            ("body", f"{report['bytes']['body']:,} bytes, sealed", ""),
+            ("written as", report["encoding"], ""),
+        ),
+    ]
+    title = Text(printable(report["source"]), style="bold")
+    return Panel(Group(*parts), title=title, title_align="left", border_style="cyan", padding=(0, 1))
+
+
 def _panel(report: Mapping[str, Any]) -> RenderableType:
+    if "protection" not in report:
+        return _short_panel(report)
     said, sizes = report["unverified"], report["bytes"]
     encryption, signature = said["encryption"], said["signature"]
     parts: list[RenderableType] = [
@@ -139,6 +173,7 @@ def _panel(report: Mapping[str, Any]) -> RenderableType:
             ("version", report["version"], "postseal[0]"),
             ("protection", report["protection"], "postseal[1]"),
             ("structure", report["structure"], ""),
+            *([("reference", report["reference"], "short form")] if "reference" in report else []),
             ("written as", report["encoding"], ""),
         ),
         _section(

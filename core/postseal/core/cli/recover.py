@@ -13,6 +13,7 @@ from rich.progress import Progress
 from rich.text import Text
 
 from postseal.core.cli._console import console, print_json, printable, progress_bar, sign_for
+from postseal.core.cli._references import HELP, references_in
 from postseal.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def command(
             help="Policy file: its signers verify, and what its policies demand must hold. Its keys are not used."
         ),
     ] = None,
+    references: Annotated[str | None, typer.Option(help=HELP)] = None,
     dump_format: Annotated[str, typer.Option("--format", help="auto, envelopes, lengths or jsonl.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object at the end.")] = False,
 ) -> None:
@@ -71,7 +73,12 @@ def command(
 
     key = _key(shares or [], private_key, password_env, kind)
     policies, signers = ((), {}) if policy is None else _rules(policy)
-    recovery: Recovery = Recovery(PublicKeyRecipients(open_with=[key]), policies=policies, signers=signers)
+    recovery: Recovery = Recovery(
+        PublicKeyRecipients(open_with=[key]),
+        policies=policies,
+        signers=signers,
+        references=references_in(references),
+    )
     screen = console()
     with Output(out) as output, progress_bar(screen, shown=not as_json) as bar:
         report = recover(_messages(inputs, dump_format), recovery, output, progress=_Shown(bar))

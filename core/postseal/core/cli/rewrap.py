@@ -12,6 +12,7 @@ from rich.progress import Progress
 from rich.text import Text
 
 from postseal.core.cli._console import console, print_json, printable, progress_bar, sign_for
+from postseal.core.cli._references import HELP, references_in
 from postseal.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def command(
     password_env: Annotated[
         str | None, typer.Option(help="The environment variable with the private key's password.")
     ] = None,
+    references: Annotated[str | None, typer.Option(help=HELP)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object at the end.")] = False,
 ) -> None:
     """Move stored envelopes to other wrapping keys. Their bodies are not opened and not touched.
@@ -55,7 +57,10 @@ def command(
     from postseal.core.rewrapping import Rewrapper, rewrap_dump
 
     rewrapper = Rewrapper(
-        _combined(old, password_env, opens=True), _combined(new, None, opens=False), keep=keep
+        _combined(old, password_env, opens=True),
+        _combined(new, None, opens=False),
+        keep=keep,
+        references=references_in(references),
     )
     screen = console()
     with progress_bar(screen, shown=not as_json) as bar:

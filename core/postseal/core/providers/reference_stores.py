@@ -10,16 +10,65 @@ import os
 import time
 from functools import partial
 from threading import Lock
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from postseal.core.errors import ConfigError, KeyRefused, KeyUnavailable
 from postseal.core.providers._tables import call, execute, make_file
 
-__all__ = ["AzureTableReferences", "DynamoReferences", "MemoryReferences", "SqliteReferences"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from postseal.core.keys import ReferenceStore
+
+__all__ = [
+    "AzureTableReferences",
+    "CombinedReferences",
+    "DynamoReferences",
+    "MemoryReferences",
+    "SqliteReferences",
+]
 
 _PARTITION: Final = "postseal"
 _DENIED: Final = frozenset({400, 403, 404})
 """What HTTP says of a table that is not there, or is not ours."""
+
+
+class CombinedReferences:
+    """In several stores at once: two regions, or a table and a file for the archive.
+
+    Publishing waits for all of them; a look-up is content with the first that has the record.
+
+    Args:
+        stores: In the order in which they are asked.
+    """
+
+    def __init__(self, stores: Iterable[ReferenceStore]) -> None:
+        self._stores = tuple(stores)
+        if not self._stores:
+            raise ConfigError("CombinedReferences needs a store")
+
+    def __repr__(self) -> str:
+        return f"<CombinedReferences {', '.join(map(repr, self._stores))}>"
+
+    def get(self, reference: bytes, /) -> bytes | None:
+        """Return the record. That there is none is certain only if all have said so."""
+        failure: KeyUnavailable | KeyRefused | None = None
+        for store in self._stores:
+            try:
+                record = store.get(reference)
+            except (KeyUnavailable, KeyRefused) as error:
+                failure = failure if isinstance(failure, KeyUnavailable) else error
+                continue
+            if record is not None:
+                return record
+        if failure is not None:
+            raise failure
+        return None
+
+    def put(self, reference: bytes, record: bytes, /) -> None:
+        """Keep *record* in all of them."""
+        for store in self._stores:
+            store.put(reference, record)
 
 
 class MemoryReferences:

@@ -22,6 +22,7 @@ from postseal.core.keys import KeyContext, KeyProvider
 from postseal.core.opened import Opened
 from postseal.core.policy import Policies, Policy, ProtectionName
 from postseal.core.recovery._dumps import Kept
+from postseal.core.references import References, is_short
 from postseal.core.signing import KeyRing, Origin
 from postseal.core.wire import Envelope, Header, Protection, decode
 
@@ -67,6 +68,7 @@ class Recovery:
         keys: Unwraps data keys: `PublicKeyRecipients` with the archive's private key, say.
         policies: As consumers had them; what they demand must hold. Messages of other policies open, too, *unchecked*.
         signers: Key rings by name, as policies name them: public keys are enough.
+        references: Records that messages name whose data keys travel by reference.
 
     A message that expired opens; its age is no matter here.
     """
@@ -77,8 +79,10 @@ class Recovery:
         *,
         policies: Iterable[Policy] = (),
         signers: Mapping[str, KeyRing] | None = None,
+        references: References | None = None,
     ) -> None:
         self._provider = keys
+        self._references = references
         self._policies = {policy.name: policy for policy in policies}
         self._signers = dict(signers or {})
         self._keys: dict[tuple[str, str, bytes | None], MessageKey] = {}
@@ -94,6 +98,8 @@ class Recovery:
         """
         if kept.trouble:
             raise Refused(Verdict.MALFORMED, kept.trouble)
+        if self._references is not None and is_short(kept.envelope):
+            kept = kept._replace(envelope=self._references.fetch(kept.envelope))
         envelope = decode(kept.envelope)
         header = envelope.header
         if header.protection is Protection.PRIVACY and envelope.outer is None:
