@@ -162,6 +162,8 @@ class Result:
 
 def looks_sealed(data: bytes) -> bool:
     """Tell whether *data* claims to be an envelope: by tag and array, the head of the header, and how its map begins."""
+    if data[:7] in (b"\xdapsl1\x83\x50", b"\xdapsl1\x84\x50"):
+        return True  # the short form
     if data[:3] == b"\xd8\x60\x84":
         rest, heads = data[3:], {0x58: 2, 0x59: 3}
     elif data[:2] in (b"\xd1\x84", b"\xd2\x84"):
@@ -374,6 +376,59 @@ def _recipient(item: Any) -> tuple[int, bytes, bytes]:
 
 
 # --- 5 Context, 6 Keys, 7 Signatures
+
+
+# --- 3.6 the short form
+
+
+def record_of(envelope: bytes) -> bytes:
+    """Return the record of *envelope*."""
+    tag = cbor2.loads(envelope)
+    if tag.tag != 96:
+        protected, unprotected, payload, seal = tag.value
+        parts = [protected, unprotected, record_of(payload), bytes(len(seal))]
+        return cbor2.dumps(cbor2.CBORTag(tag.tag, parts), canonical=True)
+    protected, unprotected, _, recipients = tag.value
+    header = cbor2.loads(protected)
+    times = {label: 65536 for label in (4, 6) if label in header[15]}
+    header = header | {5: bytes(12), 15: header[15] | times | {7: bytes(16)}}
+    header[POSTSEAL] = [*header[POSTSEAL][:2], bytes(2), *header[POSTSEAL][3:]]
+    parts = [cbor2.dumps(header, canonical=True), unprotected, bytes(16), recipients]
+    return cbor2.dumps(cbor2.CBORTag(96, parts), canonical=True)
+
+
+def shortened(envelope: bytes) -> bytes:
+    """Return the short form of *envelope*."""
+    tag = cbor2.loads(envelope)
+    seal = []
+    if tag.tag != 96:
+        seal = [tag.value[3]]
+        tag = cbor2.loads(tag.value[2])
+    header = cbor2.loads(tag.value[0])
+    times = [header[15][label].to_bytes(4, "big") for label in (4, 6) if label in header[15]]
+    holes = b"".join([header[5], *times, header[15][7], header[POSTSEAL][2]])
+    reference = hashlib.sha256(record_of(envelope)).digest()[:16]
+    return cbor2.dumps(cbor2.CBORTag(0x70736C31, [reference, holes, tag.value[2], *seal]))
+
+
+def made_whole(short: bytes, record: bytes) -> bytes:
+    """Return the envelope of which *short* is the short form and *record* the record."""
+    reference, holes, ciphertext, *seal = cbor2.loads(short).value
+    assert hashlib.sha256(record).digest()[:16] == reference
+    outer = cbor2.loads(record)
+    inner = cbor2.loads(outer.value[2]) if outer.tag != 96 else outer
+    protected, unprotected, _, recipients = inner.value
+    header = cbor2.loads(protected)
+    header[5], holes = holes[:12], holes[12:]
+    for label in (4, 6):
+        if label in header[15]:
+            header[15][label], holes = int.from_bytes(holes[:4], "big"), holes[4:]
+    header[15][7], header[POSTSEAL][2] = holes[:16], holes[16:]
+    parts = [cbor2.dumps(header, canonical=True), unprotected, ciphertext, recipients]
+    whole = cbor2.dumps(cbor2.CBORTag(96, parts), canonical=True)
+    if outer.tag == 96:
+        return whole
+    return cbor2.dumps(cbor2.CBORTag(outer.tag, [*outer.value[:2], whole, *seal]), canonical=True)
 
 
 def external_aad(

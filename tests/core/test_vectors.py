@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from postseal.core import Refused
-from postseal.core.wire import decode
+from postseal.core.shortening import Record, is_short, read_short
+from postseal.core.wire import decode, looks_sealed
 from tests import reference
 from tests.vectors import load
 
@@ -177,3 +178,19 @@ def test_the_decoder_alone_has_nothing_against_what_fails_later(name):
         assert refused.value.verdict.value == "unprotected"
     else:
         decode(load.binary(vector, "envelope"))
+
+
+@pytest.mark.parametrize("name", OPENING)
+def test_a_short_form_is_what_the_spec_says_and_gives_the_envelope_again(name):
+    """SPEC.md 3.6."""
+    envelope = load.binary(VECTORS[name], "envelope")
+    decoded = decode(envelope)
+    if decoded.header.nonce is None or decoded.header.in_reply_to is not None:
+        return  # these have none
+    record = Record(decoded)
+    short = record.shorten(envelope)
+    assert (record.data, short) == (reference.record_of(envelope), reference.shortened(envelope))
+    assert looks_sealed(short)
+    assert is_short(short)
+    assert Record.read(record.data, record.reference).whole(read_short(short)) == envelope
+    assert reference.made_whole(short, record.data) == envelope

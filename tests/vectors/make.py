@@ -1492,7 +1492,27 @@ def examples() -> str:
     for number, (title, m) in enumerate(EXAMPLES, 1):
         parts += [f"### 13.{number} {title}", *example(m)]
     parts += [f"### 13.{len(EXAMPLES) + 1} A data key wrapped for public keys", *wrapping_examples()]
+    parts += [f"### 13.{len(EXAMPLES) + 2} Short forms", *short_examples()]
     return "\n\n".join(parts)
+
+
+def short_examples() -> list[str]:
+    """Return the parts of the worked example of SPEC.md 3.6: of the first two messages."""
+    out = []
+    for number, (title, m) in enumerate(EXAMPLES[:2], 1):
+        envelope = make(m).envelope
+        record, short = ref.record_of(envelope), ref.shortened(envelope)
+        out += [
+            f"Of 13.{number}, {title[0].lower()}{title[1:]}: {len(short)} bytes instead of {len(envelope)}.",
+            block(
+                [
+                    *wrapped("record", record),
+                    *wrapped("its SHA-256", hashlib.sha256(record).digest()),
+                    *wrapped("short form", short),
+                ]
+            ),
+        ]
+    return out
 
 
 def wrapping_examples() -> list[str]:

@@ -210,8 +210,8 @@ _PADDING: Final = ("", None, "==", "=")
 """By the length modulo 4; None where no bytes have a text of that length."""
 _LAST: Final = ("", "", "AQgw", "AEIMQUYcgkosw048")
 """What a text may end in, by its length modulo 4, so that the bits it leaves over are zero. Source: RFC 4648 3.5."""
-_STARTS: Final = ("2GCE", "0Y", "0o")
-"""How the text of an envelope begins: bytes d8 60 84, d1 84, d2 84. Source: SPEC.md 3.4."""
+_STARTS: Final = ("2GCE", "0Y", "0o", "2nBzbDG")
+"""How the text of an envelope begins: bytes d8 60 84, d1 84, d2 84, da 70736c31. Source: SPEC.md 3.4."""
 
 
 def text_of(envelope: bytes) -> str:

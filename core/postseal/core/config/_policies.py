@@ -148,6 +148,12 @@ POLICY: Final = Table(
         'Where refused messages go, for `on_refused = "quarantine"`.',
     ),
     Option("data_key", DATA_KEY, "When a data key ends to seal. The first limit reached ends it."),
+    Option(
+        "key_by_reference",
+        Flag(),
+        "Whether wrapped keys are published once, and each message names them in 16 bytes. Needs references.",
+        default=False,
+    ),
     Option("opening", OPENING, "How long an unwrapped data key opens."),
     Option(
         "max_message_age",
