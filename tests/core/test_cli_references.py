@@ -86,9 +86,10 @@ def test_recover_opens_it_with_its_record(message, records, private_key, tmp_pat
         *("--references", records),
     )
     assert told["recovered"] == 1
-    assert run(
-        ["recover", str(message), "--private-key", str(private_key), "--out", str(tmp_path / "other")]
-    ) == 1
+    assert (
+        run(["recover", str(message), "--private-key", str(private_key), "--out", str(tmp_path / "other")])
+        == 1
+    )
     assert "no references here" in " ".join(capsys.readouterr().out.split())
 
 
@@ -105,9 +106,7 @@ def test_rewrap_writes_it_whole(message, records, private_key, tmp_path, capsys)
     envelope = (tmp_path / "moved" / "message.bin").read_bytes()
     assert not is_short(envelope)
     orders = Policy(name="orders", destinations=[HERE], keys=["main"])
-    billing = Sealer(
-        sender="billing", policies=[orders], keys={"main": PublicKeyRecipients(open_with=[new])}
-    )
+    billing = Sealer(sender="billing", policies=[orders], keys={"main": PublicKeyRecipients(open_with=[new])})
     assert billing.open(envelope, destination=HERE).body == b"order 1"
 
 
