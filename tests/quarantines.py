@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from postseal.core import MemoryLedger, Sealer, Verdict
+from postseal.core import MemoryLedger, OpeningKey, PublicKeyRecipients, Sealer, Verdict
 from postseal.core.cli._app import run
 from tests.contract import ORDER, SECRETS, Line, Raw, World, flipped
 
@@ -118,6 +118,31 @@ class QuarantineContract:
         assert run(["quarantine", "replay", f"{line.scheme}:{bad}", "--all", *at]) == 2
         assert "say --to" in capsys.readouterr().err
         assert len(self.said(capsys, "list", f"{line.scheme}:{bad}", *at)) == 1
+
+    def test_what_lies_there_is_moved_to_another_key(self, world, line, at, capsys, tmp_path) -> None:
+        """B15, issue 5: dead letters are wrapped anew, with all that travels beside them; what cannot be moved is told; a second run moves nothing twice."""
+        old, new = OpeningKey.generate("x25519"), OpeningKey.generate("x25519")
+        (tmp_path / "old.key").touch(0o600)
+        (tmp_path / "old.key").write_bytes(old.to_pem())
+        (tmp_path / "new.pem").write_bytes(new.public.to_pem())
+        dead, moved = line.place(), line.place()
+        policy = world.policy(dead)
+        producer = world.sealer(policy, keys={"main": PublicKeyRecipients([old.public])})
+        line.send(producer, dead, ORDER, {"tenant": "north"})
+        line.put(dead, Raw(b"in clear"))
+        arguments = ["rewrap", f"{line.scheme}:{dead}", "--to", f"{line.scheme}:{moved}", *at, "--json"]
+        arguments += ["--old", str(tmp_path / "old.key"), "--new", str(tmp_path / "new.pem")]
+        for count in (1, 0):
+            code = run(arguments)
+            told = json.loads(capsys.readouterr().out)
+            assert told["moved"] == count
+            left = 0 if self.keeps and not count else 1
+            assert (code, told["left"]) == (1 if left else 0, left)
+        came = line.held(moved, 2 if self.keeps else 1)
+        assert len(came) == (2 if self.keeps else 1)
+        [envelope] = [line.envelope(raw.body) for raw in came if raw.headers.get("tenant") == "north"]
+        consumer = world.sealer(policy, keys={"main": PublicKeyRecipients(open_with=[new])})
+        assert consumer.open(envelope, destination=f"{line.scheme}:{dead}").body == ORDER
 
     def test_a_forgery_stays_one(self, world, line, at, capsys) -> None:
         """A9: replaying proves nothing: it is refused again."""

@@ -270,3 +270,52 @@ def test_a_mistake_gets_one_sentence(args, sentence, files, capsys):
     err = capsys.readouterr().err
     assert sentence in err
     assert err.count("\n") == 1
+
+
+def test_keys_of_a_policy_file_are_named(tmp_path, capsys):
+    """A key that no policy uses yet, too."""
+    (tmp_path / "old.key").touch(0o600)
+    (tmp_path / "old.key").write_bytes(OLD.to_pem())
+    (tmp_path / "new.pem").write_bytes(NEW.public.to_pem())
+    (tmp_path / "postseal.toml").write_text(
+        """
+        sender = "billing"
+        [keys.main]
+        provider = "public-key"
+        private_key = { file = "old.key" }
+        [keys.next]
+        provider = "public-key"
+        certificate = "new.pem"
+        [[policy]]
+        name = "orders"
+        destinations = ["kafka:orders"]
+        keys = ["main"]
+        """
+    )
+    (tmp_path / "dump").mkdir()
+    (tmp_path / "dump" / "1").write_bytes(sealer().seal(b"order 1", destination=HERE))
+    arguments = ["rewrap", str(tmp_path / "dump"), "--out", str(tmp_path / "out"), "--new", "next"]
+    arguments += ["--policy", str(tmp_path / "postseal.toml"), "--old"]
+    assert run([*arguments, "mian"]) == 2
+    assert "did you mean 'main'?" in capsys.readouterr().err
+    assert run([*arguments, "main"]) == 0
+    assert sealer(NEW).open((tmp_path / "out" / "1").read_bytes(), destination=HERE).body == b"order 1"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["kafka:orders", "--out", "x"], "is a place at a broker: say --to"),
+        (["dump", "--to", "kafka:moved"], "is a file or folder: say --out"),
+        (["kafka:orders", "--to", "kafka:orders"], "must not go back to where it lies"),
+        (["kafka:orders", "--to", "kafka:moved"], "where is the broker? Say --at"),
+    ],
+)
+def test_where_it_goes_has_to_be_said(tmp_path, capsys, monkeypatch, options, says):
+    monkeypatch.delenv("POSTSEAL_KAFKA", raising=False)
+    (tmp_path / "old.key").touch(0o600)
+    (tmp_path / "old.key").write_bytes(OLD.to_pem())
+    (tmp_path / "new.pem").write_bytes(NEW.public.to_pem())
+    keys = ["--old", str(tmp_path / "old.key"), "--new", str(tmp_path / "new.pem")]
+    assert run(["rewrap", *options, *keys]) == 2
+    assert says in " ".join(capsys.readouterr().err.split())

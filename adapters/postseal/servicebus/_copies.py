@@ -43,7 +43,9 @@ def as_it_came(message: Any) -> AmqpAnnotatedMessage:
     return came
 
 
-def copy_of(raw: AmqpAnnotatedMessage, verdict: str | None, destination: str = "") -> AmqpAnnotatedMessage:
+def copy_of(
+    raw: AmqpAnnotatedMessage, verdict: str | None, destination: str = "", *, body: bytes | None = None
+) -> AmqpAnnotatedMessage:
     """Copy a received message for the quarantine, as it came: sealed or not.
 
     Left out is what the broker set, which would be refused or end the copy's life, and what the client can receive and not send. A body
@@ -53,6 +55,7 @@ def copy_of(raw: AmqpAnnotatedMessage, verdict: str | None, destination: str = "
         raw: As it was received.
         verdict: Why it was refused; None where it goes back to where it came from.
         destination: Where it lay.
+        body: What is to be in the place of its body.
     """
     properties = fields_of(raw.properties)
     properties["creation_time"] = properties["absolute_expiry_time"] = None
@@ -70,7 +73,7 @@ def copy_of(raw: AmqpAnnotatedMessage, verdict: str | None, destination: str = "
         "annotations": None if key is None else {b"x-opt-partition-key": key},
     }
     try:
-        made = AmqpAnnotatedMessage(**_body_of(raw), **parts)
+        made = AmqpAnnotatedMessage(**(_body_of(raw) if body is None else {"data_body": [body]}), **parts)
         encode_sections(made)
     except Exception:  # noqa: BLE001 - the encoder promises nothing about what it cannot encode
         return shown(raw, verdict, destination)

@@ -69,6 +69,10 @@ class Quarantine(ABC):
         """Send a message, as it came, to *destination*; return when the broker has it."""
 
     @abstractmethod
+    def move(self, held: Held, body: bytes, destination: str) -> None:
+        """Send a message with *body* in the place of its own, and all else as it lies here; return when the broker has it."""
+
+    @abstractmethod
     def take_out(self, messages: Sequence[Held]) -> None:
         """Take messages out of the quarantine, for good.
 
@@ -78,6 +82,13 @@ class Quarantine(ABC):
 
     def sent_back(self, held: Held) -> None:
         """Take out a message that was sent back. Where the broker cannot, it stays."""
+        self.take_out([held])
+
+    def go_on(self, destination: str) -> None:  # noqa: B027 - most take out, and have nothing to remember
+        """Where nothing is taken out: have `each` begin behind what was moved to *destination* before."""
+
+    def moved(self, held: Held) -> None:
+        """Take out a message that was moved; where the broker cannot, note how far that is."""
         self.take_out([held])
 
     @abstractmethod

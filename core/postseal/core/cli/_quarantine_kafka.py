@@ -32,12 +32,19 @@ class KafkaQuarantine(Quarantine):
         self._topic = topic
         self._conf: dict[str, Any] = {"bootstrap.servers": address, "log_level": 0}
         self._producer: Any = None
+        self._group: str | None = None
+        """Keeps how far an earlier run has moved records."""
+        self._notes: Any = None
+
+    def go_on(self, destination: str) -> None:
+        """Begin behind what was moved to that topic before: the offsets of a consumer group say what was."""
+        self._group = f"postseal-rewrap-{named(destination, 'kafka')}"
 
     def each(self, *, taking: bool) -> Iterator[Held]:
         """Read each partition from its beginning to its end as it is now."""
         del taking
         consumer: Any = confluent_kafka.Consumer(
-            {**self._conf, "group.id": "postseal-quarantine", "enable.auto.commit": False}
+            {**self._conf, "group.id": self._group or "postseal-quarantine", "enable.auto.commit": False}
         )
         try:
             found = consumer.list_topics(self._topic, _PATIENCE).topics[self._topic]
@@ -46,6 +53,8 @@ class KafkaQuarantine(Quarantine):
             for number in sorted(found.partitions):
                 partition = TopicPartition(self._topic, number)
                 low, high = consumer.get_watermark_offsets(partition, _PATIENCE)
+                if self._group is not None:
+                    low = max(low, consumer.committed([partition], _PATIENCE)[0].offset)
                 if low < high:
                     consumer.assign([TopicPartition(self._topic, number, low)])
                     yield from self._partition(consumer, high)
@@ -70,26 +79,45 @@ class KafkaQuarantine(Quarantine):
     def send_back(self, held: Held, destination: str) -> None:
         """Produce it to its topic, to the partition it lay in if there is still one, and wait for the report."""
         message = held.native
-        headers = [(n, v) for n, v in message.headers() or [] if not n.startswith(_OURS)]
         ours = {n: v for n, v in message.headers() or [] if n.startswith(_OURS)}
         if "postseal-size" in ours:
             offset = _text(ours.get("postseal-offset"))
             raise ConfigError(
                 f"{held.id} was too large for the quarantine: it lies in its topic at offset {offset}"
             )
+        headers = [(n, v) for n, v in message.headers() or [] if not n.startswith(_OURS)]
+        before = int(ours.get("postseal-partition") or b"-1")
+        self._produce(held, message.value(), destination, before, headers)
+
+    def move(self, held: Held, body: bytes, destination: str) -> None:
+        """Produce it to that topic, with its key, headers, time and partition, and wait for the report."""
+        message = held.native
+        value = None if message.value() is None else body  # what deletes a key stays what it is
+        at = message.timestamp()[1]
+        self._produce(held, value, destination, message.partition(), message.headers() or [], timestamp=at)
+
+    def _produce(
+        self,
+        held: Held,
+        value: bytes | None,
+        destination: str,
+        partition: int,
+        headers: list[tuple[str, bytes | None]],
+        **more: Any,
+    ) -> None:
         if self._producer is None:
-            self._producer = confluent_kafka.Producer(self._conf)
+            self._producer = confluent_kafka.Producer({**self._conf, "linger.ms": 0})
         reports: list[KafkaError | None] = []
         topic = named(destination, "kafka")
         partitions = self._producer.list_topics(topic, _PATIENCE).topics[topic].partitions
-        before = int(ours.get("postseal-partition") or b"-1")
         self._producer.produce(
             topic,
-            message.value(),
-            message.key(),
-            before if before in partitions else -1,
+            value,
+            held.native.key(),
+            partition if partition in partitions else -1,
             headers=headers,
             on_delivery=lambda error, _: reports.append(error),
+            **more,
         )
         self._producer.flush(_PATIENCE)
         if not reports or reports[0] is not None:
@@ -99,6 +127,15 @@ class KafkaQuarantine(Quarantine):
 
     def sent_back(self, held: Held) -> None:
         """Nothing: a record stays until its topic's retention ends, or until it is dropped."""
+
+    def moved(self, held: Held) -> None:
+        """Note in the consumer group that it was moved."""
+        if self._notes is None:
+            self._notes = confluent_kafka.Consumer(
+                {**self._conf, "group.id": str(self._group), "enable.auto.commit": False}
+            )
+        where = TopicPartition(self._topic, held.native.partition(), held.native.offset() + 1)
+        self._notes.commit(offsets=[where], asynchronous=False)
 
     def take_out(self, messages: Sequence[Held]) -> None:
         """Delete all records up to the last of *messages*, which must be all that there are up to it."""
@@ -118,7 +155,9 @@ class KafkaQuarantine(Quarantine):
             future.result(_PATIENCE)
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Close what notes how far it is; nothing else is held open."""
+        if self._notes is not None:
+            self._notes.close()
 
 
 def _held(message: Any) -> Held:

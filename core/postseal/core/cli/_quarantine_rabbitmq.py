@@ -55,11 +55,15 @@ class RabbitQuarantine(Quarantine):
     def send_back(self, held: Held, destination: str) -> None:
         """Publish it to where it was published, and wait until a queue has it."""
         _, properties = held.native
-        exchange, _, routing_key = named(destination, "rabbitmq").partition("/")
         headers = {n: v for n, v in (properties.headers or {}).items() if n not in _OURS}
         properties.headers = headers or None
+        self.move(held, held.body, destination)
+
+    def move(self, held: Held, body: bytes, destination: str) -> None:
+        """Publish it, and wait until a queue has it."""
+        exchange, _, routing_key = named(destination, "rabbitmq").partition("/")
         try:
-            self._channel.basic_publish(exchange, routing_key, held.body, properties, mandatory=True)
+            self._channel.basic_publish(exchange, routing_key, body, held.native[1], mandatory=True)
         except UnroutableError as error:
             raise ConfigError(f"no queue takes what is sent to {destination!r}") from error
 

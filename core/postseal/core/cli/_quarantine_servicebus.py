@@ -61,11 +61,19 @@ class ServiceBusQuarantine(Quarantine):
 
     def send_back(self, held: Held, destination: str) -> None:
         """Send it to its queue or topic."""
+        self._send(held, copy_of(held.native.raw_amqp_message, None), destination)
+
+    def move(self, held: Held, body: bytes, destination: str) -> None:
+        """Send it to that queue."""
+        raw, verdict = held.native.raw_amqp_message, held.verdict
+        self._send(held, copy_of(raw, verdict, held.source or "", body=body), destination)
+
+    def _send(self, held: Held, message: Any, destination: str) -> None:
         name = named(destination, "servicebus")
         if name not in self._senders:
             self._senders[name] = self._client.get_queue_sender(name)
         try:
-            self._senders[name].send_messages(copy_of(held.native.raw_amqp_message, None))
+            self._senders[name].send_messages(message)
         except ServiceBusError as error:
             raise ConfigError(
                 f"Service Bus did not take {held.id} for {name!r}: {type(error).__name__}"

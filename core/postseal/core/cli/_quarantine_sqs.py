@@ -12,7 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from postseal.core.cli._held import Held, Quarantine, aud_of, named
 from postseal.core.errors import ConfigError
-from postseal.sqs._message import envelope_of
+from postseal.sqs._message import envelope_of, text_of
 
 __all__ = ["connect"]
 
@@ -64,13 +64,21 @@ class SqsQuarantine(Quarantine):
 
     def send_back(self, held: Held, destination: str) -> None:
         """Send it to its queue."""
-        name = named(destination, "sqs")
         attributes = {
             n: v
             for n, v in (held.native.get("MessageAttributes") or {}).items()
             if n not in (_VERDICT, _DESTINATION)
         }
-        params: dict[str, Any] = {"MessageBody": held.native["Body"], "MessageAttributes": attributes}
+        self._send(held, held.native["Body"], attributes, destination)
+
+    def move(self, held: Held, body: bytes, destination: str) -> None:
+        """Send it to that queue."""
+        text = held.native["Body"] if body == held.body else text_of(body)
+        self._send(held, text, held.native.get("MessageAttributes") or {}, destination)
+
+    def _send(self, held: Held, text: str, attributes: dict[str, Any], destination: str) -> None:
+        name = named(destination, "sqs")
+        params: dict[str, Any] = {"MessageBody": text, "MessageAttributes": attributes}
         if name.endswith(".fifo"):
             group = held.native.get("Attributes", {}).get("MessageGroupId", "replayed")
             params |= {"MessageGroupId": group, "MessageDeduplicationId": uuid4().hex}

@@ -12,12 +12,15 @@ from rich.progress import Progress
 from rich.text import Text
 
 from postseal.core.cli._console import console, print_json, printable, progress_bar, sign_for
+from postseal.core.cli._quarantine import ADDRESSES, open_quarantine
 from postseal.core.cli._references import HELP, references_in
 from postseal.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from postseal.core.keys import KeyProvider
-    from postseal.core.rewrapping import Moved
+    from postseal.core.rewrapping import Moved, Rewrapper
 
 __all__ = ["command"]
 
@@ -26,19 +29,41 @@ _EVERY: Final = 64
 
 
 def command(
-    source: Annotated[str, typer.Argument(metavar="INPUT", help="A folder of envelopes, or a file of many.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="INPUT",
+            help="A folder of envelopes, a file of many, or a place at a broker: kafka:orders, rabbitmq:/dead, sqs:dead, "
+            "servicebus:orders/$deadletterqueue.",
+        ),
+    ],
     *,
     old: Annotated[
         list[str],
-        typer.Option(help="What opens now: a private key (PEM, PKCS #12), or the ARN of a key of AWS KMS."),
+        typer.Option(
+            help="What opens now: a private key (PEM, PKCS #12), the ARN of a key of AWS KMS, or a name of [keys] in --policy."
+        ),
     ],
     new: Annotated[
         list[str],
-        typer.Option(help="What is to open: a public key or certificate in PEM, or an ARN. One or several."),
+        typer.Option(
+            help="What is to open: a public key or certificate in PEM, an ARN, or a name of [keys]. One or several."
+        ),
     ],
     out: Annotated[
-        str, typer.Option(help="Folder for the new envelopes; that of an earlier run is gone on with.")
-    ],
+        str | None, typer.Option(help="Folder for the new envelopes; that of an earlier run is gone on with.")
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DESTINATION", help="Where at the same broker what is moved goes, instead of --out."
+        ),
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option("--at", metavar="ADDRESS", help="Where the broker is, as for `postseal quarantine`."),
+    ] = None,
+    policy: Annotated[str | None, typer.Option(help="Policy file, for names of its [keys].")] = None,
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave the old recipients beside the new ones.")
     ] = False,
@@ -53,30 +78,89 @@ def command(
     Reads folders of envelopes, files of envelopes behind their lengths, and lines of JSON with the envelope in base64, as recover does, and
     writes the same to another folder. What its sender signed (privacy) cannot be moved, and is copied as it is. Run it again with the same
     --out after an interruption. Exit code 1: something was left as it was.
+
+    Or moves what lies in a queue or topic to another of the same broker, with all that travels beside it. A queue keeps what cannot be
+    moved, and loses each message once its copy is confirmed; a topic keeps all, what cannot be moved is copied as it is, and another run
+    goes on behind what was moved. If it is interrupted, one message may be in both places.
     """
     from postseal.core.rewrapping import Rewrapper, rewrap_dump
 
+    named = {} if policy is None else _named([*old, *new], policy)
     rewrapper = Rewrapper(
-        _combined(old, password_env, opens=True),
-        _combined(new, None, opens=False),
+        _combined(old, named, password_env, opens=True),
+        _combined(new, named, None, opens=False),
         keep=keep,
         references=references_in(references),
     )
+    target = _target(source, out, to)
     screen = console()
     with progress_bar(screen, shown=not as_json) as bar:
-        moved = rewrap_dump(source, out, rewrapper, progress=_Shown(bar))
+        if to is not None:
+            moved = _at_broker(source, to, at, rewrapper, progress=_Shown(bar))
+        else:
+            moved = rewrap_dump(source, target, rewrapper, progress=_Shown(bar))
     if as_json:
-        print_json(moved.as_dict() | {"out": out})
+        print_json(moved.as_dict() | {"out": target})
     else:
-        _tell(screen, moved, out)
+        _tell(screen, moved, target)
     if moved.left:
         raise typer.Exit(1)
 
 
-def _combined(names: list[str], password_env: str | None, *, opens: bool) -> KeyProvider:
+def _target(source: str, out: str | None, to: str | None) -> str:
+    """Return where what is moved goes."""
+    at_broker = source.partition(":")[0] in ADDRESSES and not Path(source).exists()
+    if at_broker != (to is not None) or at_broker == (out is not None):
+        raise ConfigError(
+            f"{source!r} is a place at a broker: say --to, another place there"
+            if at_broker
+            else f"{source!r} is a file or folder: say --out, a folder"
+        )
+    if to == source:
+        raise ConfigError("what is moved must not go back to where it lies")
+    return str(to or out)
+
+
+def _at_broker(
+    source: str, to: str, at: str | None, rewrapper: Rewrapper, *, progress: Callable[[Moved], None]
+) -> Moved:
+    """Move what lies at *source* to *to*, one after the other."""
+    from postseal.core.errors import Refused
+    from postseal.core.rewrapping import Moved
+
+    moved = Moved()
+    with open_quarantine(source, at) as place:
+        place.go_on(to)
+        for held in place.each(taking=True):
+            try:
+                body = rewrapper.rewrap(held.body)
+            except Refused as refused:
+                moved.leave(held.id, f"{refused.verdict.value}: {refused.detail}")
+                if source.startswith("kafka:"):
+                    place.move(held, held.body, to)
+                    place.moved(held)
+            else:
+                place.move(held, body, to)
+                place.moved(held)
+                moved.moved += 1
+            progress(moved)
+    return moved
+
+
+def _named(names: list[str], policy: str) -> Mapping[str, KeyProvider]:
+    """Return the key providers of those *names* that are none of files and no ARNs."""
+    from postseal.core.config import PolicyFile
+
+    wanted = [name for name in names if not name.startswith("arn:") and not Path(name).exists()]
+    return PolicyFile.read(policy).providers(wanted)
+
+
+def _combined(
+    names: list[str], named: Mapping[str, KeyProvider], password_env: str | None, *, opens: bool
+) -> KeyProvider:
     from postseal.core.providers.combined import CombinedKeys
 
-    return CombinedKeys([_provider(name, password_env, opens=opens) for name in names])
+    return CombinedKeys([named.get(name) or _provider(name, password_env, opens=opens) for name in names])
 
 
 def _provider(name: str, password_env: str | None, *, opens: bool) -> KeyProvider:

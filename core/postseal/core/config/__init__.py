@@ -22,7 +22,7 @@ from postseal.core.config._schema import policy_schema
 from postseal.core.config._secrets import SecretRef, Secrets, read_file
 from postseal.core.config._sections import FILE
 from postseal.core.config._source import PolicySource, Reload, Watch, compared
-from postseal.core.errors import Mistake, nearest
+from postseal.core.errors import ConfigError, Mistake, nearest
 from postseal.core.keys import KeyProvider
 from postseal.core.policy import Policy
 from postseal.core.signing import KeyRing
@@ -147,6 +147,29 @@ class PolicyFile:
         settings = maker.make(self.options, self.policies, sender, opens=not verify_only)
         self._report.finish()
         return settings
+
+    def providers(
+        self,
+        names: Iterable[str],
+        *,
+        environ: Mapping[str, str] = os.environ,
+        fetch: Callable[[SecretRef], str | bytes] | None = None,
+    ) -> dict[str, KeyProvider]:
+        """Make the key providers of these *names*, whether or not a policy uses them.
+
+        Raises:
+            ConfigError: The file has no such keys.
+            PolicyFileError: Something that they refer to is missing or not as it should be.
+            MissingExtraError: A library is not installed that a key service needs.
+        """
+        known = self.options["keys"]
+        for name in names:
+            if name not in known:
+                raise ConfigError(f"{str(self.path)!r} has no [keys.{name}]{nearest(name, known)}")
+        maker = Maker(At(self._report), Secrets(self.path.parent, environ, fetch), {}, {}, {})
+        made = maker.providers(names, self.options)
+        self._report.finish()
+        return made
 
 
 def _names(raw: Mapping[str, Any], section: str) -> set[str]:

@@ -6,7 +6,7 @@ What has not changed since the last time is taken over as it is, so that a file 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -157,6 +157,11 @@ class Maker:
         return file_of(found, found["path"])
 
     # -- keys ----------------------------------------------------------------------------------------------------------
+
+    def providers(self, names: Iterable[str], options: Mapping[str, Any]) -> dict[str, KeyProvider]:
+        """Make the key providers of these *names*."""
+        made = {name: self._provider(name, options) for name in names}
+        return {name: provider for name, provider in made.items() if provider is not None}
 
     def _provider(self, name: str, options: Mapping[str, Any]) -> KeyProvider | None:
         if name not in self._providers:
