@@ -35,6 +35,7 @@ from postseal.core import (
     HmacKey,
     KeyContext,
     KeyRing,
+    MemoryReferences,
     NewDataKey,
     Policy,
     Recipient,
@@ -76,9 +77,10 @@ class LikeKms:
         return self.keys[recipients[0].wrapped_key]
 
 
-def make_sealer(provider: Any) -> Sealer:
+def make_sealer(provider: Any, *, references: Any = None) -> Sealer:
+    options: dict[str, Any] = {"key_by_reference": references is not None}
     policies = [
-        Policy(name="orders", destinations=(CONFIDENTIAL,), keys=("main",)),
+        Policy(name="orders", destinations=(CONFIDENTIAL,), keys=("main",), **options),
         Policy(
             name="payments",
             destinations=(PRIVATE,),
@@ -86,10 +88,17 @@ def make_sealer(provider: Any) -> Sealer:
             keys=("main",),
             sign="billing",
             senders=("billing-api",),
+            **options,
         ),
     ]
     ring = KeyRing([HmacKey("2026-10", os.urandom(32))])
-    return Sealer(sender="billing-api", policies=policies, keys={"main": provider}, signers={"billing": ring})
+    return Sealer(
+        sender="billing-api",
+        policies=policies,
+        keys={"main": provider},
+        signers={"billing": ring},
+        references=references,
+    )
 
 
 def additional_data_like(envelope: bytes) -> bytes:
@@ -226,7 +235,21 @@ def measure_overhead() -> dict[str, int]:
         )
         - 100,
         "privacy_hmac": len(sealer.seal(body, destination=PRIVATE)) - 100,
+        **measure_references(body),
     }
+
+
+def measure_references(body: bytes) -> dict[str, int]:
+    """Measure what is added where data keys travel by reference, once their records are published."""
+    sealer = make_sealer(LikeKms(), references=MemoryReferences())
+    added = {}
+    for name, destination in (("confidentiality", CONFIDENTIAL), ("privacy_hmac", PRIVATE)):
+        sealer.seal(body, destination=destination)
+        for thread in threading.enumerate():
+            if thread.name == "postseal-references":
+                thread.join()
+        added[f"{name}_by_reference"] = len(sealer.seal(body, destination=destination)) - len(body)
+    return added
 
 
 def measure_calls() -> dict[str, int]:
