@@ -40,6 +40,7 @@ from postseal.core import (
     SqliteLedger,
     Verdict,
 )
+from postseal.core.audit import Counted
 from postseal.core.replay import Receipt
 from postseal.core.shortening import is_short
 from postseal.core.wire import decode
@@ -557,6 +558,112 @@ class AdapterContract:
         forged = flipped(line, raw).body
         with pytest.raises(Refused):
             line.send(sealer, place, forged)
+
+    # -- rollout ---------------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("side", ["mode", "consume_mode"])
+    def test_who_observes_is_handed_clear_text_and_told_what_enforce_would_refuse(
+        self, world: World, line: Line, side: str
+    ) -> None:
+        """A11: as it came, headers too; one event that says so; what is sealed opens meanwhile."""
+        place = line.place()
+        policy = world.policy(place, on_refused="discard", **{side: "observe"})
+        consumer = world.sealer(policy)
+        line.put(place, Raw(ORDER, {"tenant": "north"}))
+        with line.receiving(consumer, place) as receiving:
+            assert receiving.take(1) == [ORDER]
+            assert receiving.headers[0]["tenant"] == "north"
+            line.send(world.sealer(world.policy(place)), place, b"sealed")
+            assert receiving.take(2) == [ORDER, b"sealed"]
+        destination = f"{line.scheme}:{place}"
+        assert consumer.auditor.counts_by_kind == {
+            Counted(Verdict.UNPROTECTED, destination, "observe", "let-through"): 1
+        }
+        assert consumer.auditor.passed.by_mode == {(destination, "observe"): 1}
+        assert [event.let_through for event in world.events] == [True]
+
+    @pytest.mark.parametrize("on_refused", ["discard", "dead-letter"])
+    def test_who_observes_settles_nothing_and_is_handed_no_forgery(
+        self, world: World, line: Line, on_refused: str
+    ) -> None:
+        """A9, A11: what is sealed and does not open is neither handed on, as nobody could read it, nor taken away: it lies there."""
+        home = line.place()
+        place, dead = line.place_with_dead_letters()
+        options: dict[str, Any] = {"on_refused": on_refused, "accept_from": [f"{line.scheme}:{place}"]}
+        if on_refused == "dead-letter":
+            options["quarantine"] = f"{line.scheme}:{dead}"
+        line.send(world.sealer(world.policy(home, **options)), home, ORDER)
+        [raw] = line.held(home, 1)
+        forged = flipped(line, raw)
+        line.put(place, forged)
+        observer = world.sealer(world.policy(home, consume_mode="observe", **options))
+        with line.receiving(observer, place) as receiving:
+            receiving.until(lambda: bool(world.events))
+            assert receiving.bodies == []
+            assert receiving.refused == []
+        assert world.verdicts()[0] == Verdict.FORGED
+        assert not line.has_message(dead)
+        world.events.clear()
+        with line.receiving(world.sealer(world.policy(home, **options)), place) as receiving:
+            receiving.until(lambda: bool(world.events))  # it is there, for who enforces
+        assert world.verdicts()[0] == Verdict.FORGED
+
+    def test_tolerate_ends_on_its_date(self, world: World, line: Line) -> None:
+        """A11: clear text passes until then, one event each; then it is refused."""
+        place, now = line.place(), [time.time_ns()]
+        until = datetime.now(UTC) + timedelta(days=1)
+        policy = world.policy(place, consume_mode="tolerate", tolerate_until=until, on_refused="discard")
+        consumer = world.sealer(policy, clock=lambda: now[0])
+        line.put(place, Raw(b"one"))
+        with line.receiving(consumer, place) as receiving:
+            assert receiving.take(1) == [b"one"]
+            now[0] = time.time_ns() + 2 * 86_400 * 10**9
+            line.put(place, Raw(b"two"))
+            receiving.until(lambda: len(world.events) >= 2)
+        assert receiving.bodies == [b"one"]
+        kinds = [(each.verdict, each.mode, each.outcome) for each in world.events]
+        assert kinds == [
+            (Verdict.CLEAR, "tolerate", "let-through"),
+            (Verdict.UNPROTECTED, "tolerate", "refused"),
+        ]
+
+    @pytest.mark.parametrize("mode", ["off", "observe"])
+    def test_a_producer_that_does_not_seal_yet_sends_as_it_would_without_us_and_is_counted(
+        self, world: World, line: Line, mode: str
+    ) -> None:
+        """A11: per side: consumers may enforce long before, or after."""
+        place = line.place()
+        policy = world.policy(place, produce_mode=mode, encrypt_headers=[])
+        producer = world.sealer(policy)
+        line.send(producer, place, ORDER, {"tenant": "north"})
+        line.send_batch(producer, place, line.batch(place, [b"one", b"two"]))
+        held = line.held(place, 3)
+        assert sorted(raw.body or b"" for raw in held) == sorted([ORDER, b"one", b"two"])
+        assert {raw.headers.get("tenant") for raw in held} == {"north", None}
+        assert producer.auditor.unsealed.by_mode == {(f"{line.scheme}:{place}", mode): 3}
+        assert producer.auditor.sealed.total == 0
+        assert world.keys.calls["generate"] == 0
+
+    def test_both_sides_go_over_one_after_the_other_and_nothing_is_sealed_twice(
+        self, world: World, line: Line
+    ) -> None:
+        """A10, A11: consumers observe, producers enforce, consumers enforce; a bridge that sends on what is sealed changes nothing."""
+        place = line.place()
+        early = world.policy(place, produce_mode="observe", consume_mode="observe")
+        later = world.policy(place, consume_mode="observe")
+        with line.receiving(world.sealer(early), place) as receiving:
+            line.send(world.sealer(early), place, b"one")
+            assert receiving.take(1) == [b"one"]
+            line.send(world.sealer(later), place, b"two")
+            assert receiving.take(2) == [b"one", b"two"]
+        line.send(world.sealer(later), place, ORDER)
+        [raw] = line.held(place, 1)
+        with line.receiving(world.sealer(world.policy(place)), place) as receiving:
+            assert receiving.take(1) == [ORDER]
+            for policy in (early, later, world.policy(place)):  # a bridge, in each mode
+                assert raw.body is not None
+                line.send(world.sealer(policy), place, raw.body)
+            assert receiving.take(4) == [ORDER] * 4
 
     # -- the key service -------------------------------------------------------------------------------------------
 

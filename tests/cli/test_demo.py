@@ -171,7 +171,7 @@ def test_a_broker_that_can_read_fails_the_demonstration(monkeypatch, capsys):
     assert "SQS could read the email of A-1040, as text" in shown["problems"]
     assert not [secret for secret in SECRETS if secret in json.dumps(shown["problems"], ensure_ascii=False)]
     # Nothing is refused either, and that is said of each attack.
-    assert [p for p in shown["problems"] if p.startswith("SQS: injected: the verdict is clear")]
+    assert [p for p in shown["problems"] if p.startswith("SQS: injected: the verdict is unprotected")]
 
 
 def test_an_attack_that_succeeds_fails_the_demonstration(monkeypatch, capsys):

@@ -271,7 +271,7 @@ def test_messages_that_came_long_before_cannot_hide_a_burst():
     auditor = Auditor(on_alarm=alarms.append, log=None, monotonic=clock.seconds)
     auditor.tell(FORGED)
     for _ in range(100_000):
-        auditor.passed[HERE].tick()
+        auditor.passed[HERE, "enforce"].tick()
     clock.ms += 3_600_000
     for _ in range(100):
         auditor.tell(FORGED)
@@ -477,7 +477,7 @@ def test_a_tally_is_exact_under_threads_and_reading_does_not_count():
 def test_there_is_an_end_to_the_names_that_are_counted_apart():
     tallies = Tallies()
     for number in range(9000):
-        tallies[f"kafka:{number}"].tick()
+        tallies[f"kafka:{number}", "enforce"].tick()
     assert len(tallies) == 8193
     assert tallies.values_now["(others)"] == 9000 - 8192
     assert tallies.total == 9000

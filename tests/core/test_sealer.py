@@ -701,7 +701,7 @@ def test_off_and_observe_seal_nothing_and_hand_on_clear_text(mode):
         None,
         None,
     )
-    assert [event.verdict for event in one.events] == ([] if mode == "off" else [Verdict.CLEAR])
+    assert [event.verdict for event in one.events] == ([] if mode == "off" else [Verdict.UNPROTECTED])
     assert one.keys.generated == 0
 
 

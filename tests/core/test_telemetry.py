@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -86,9 +87,11 @@ def test_what_is_sealed_opened_and_refused_is_counted_by_destination():
     for _ in range(120):
         with pytest.raises(Refused):
             one.open(b"clear", destination=HERE)
-    assert world.values("postseal.sealed.messages") == {key(): 7}
-    assert world.values("postseal.opened.messages") == {key(): 5}
-    assert world.values("postseal.audit.events") == {key(postseal_verdict="unprotected"): 120}
+    assert world.values("postseal.sealed.messages") == {key(postseal_mode="enforce"): 7}
+    assert world.values("postseal.opened.messages") == {key(postseal_mode="enforce"): 5}
+    assert world.values("postseal.audit.events") == {
+        key(postseal_verdict="unprotected", postseal_mode="enforce", postseal_outcome="refused"): 120
+    }
     assert world.values("postseal.audit.lost") == {(): 0}
     assert world.values("postseal.alarm") == {(): 1}
     assert world.values("postseal.data_keys") == {
@@ -97,6 +100,27 @@ def test_what_is_sealed_opened_and_refused_is_counted_by_destination():
     }
     one.sealer.close()
     assert set(world.values("postseal.data_keys").values()) == {0}
+
+
+def test_what_enforce_would_refuse_is_counted_by_mode_and_outcome():
+    """A11: when it is safe to go on."""
+    world = World()
+    options = {"telemetry": world.telemetry}
+    early = Party(policy(mode="observe"), **options)
+    later = Party(policy(mode="tolerate", tolerate_until=datetime(2030, 1, 1, tzinfo=UTC)), **options)
+    for one in (early, later):
+        one.open(b"clear", destination=HERE)
+        one.open(Party(policy(), keys=one.keys).seal(b"order", destination=HERE), destination=HERE)
+    early.seal(b"order", destination=HERE)
+    assert world.values("postseal.audit.events") == {
+        key(postseal_verdict="unprotected", postseal_mode="observe", postseal_outcome="let-through"): 1,
+        key(postseal_verdict="clear", postseal_mode="tolerate", postseal_outcome="let-through"): 1,
+    }
+    assert world.values("postseal.opened.messages") == {
+        key(postseal_mode="observe"): 1,
+        key(postseal_mode="tolerate"): 1,
+    }
+    assert world.values("postseal.unsealed.messages") == {key(postseal_mode="observe"): 1}
 
 
 def test_calls_to_key_services_are_measured_and_spanned():
@@ -204,6 +228,8 @@ def test_every_metric_is_there_once_something_happened():
         for at, name in enumerate("ab")
     ]
     one = world.party(keys=CombinedKeys(around, hedge=50))
+    early = Party(policy(mode="observe"), telemetry=world.telemetry)
+    early.seal(b"order", destination=HERE)
     one.open(one.seal(b"order", destination=HERE), destination=HERE)
     with pytest.raises(Refused):
         one.open(b"clear", destination=HERE)
@@ -271,7 +297,7 @@ def test_every_metric_of_the_dashboard_exists_and_every_metric_is_on_it():
     shown = set()
     for panel in dashboard["panels"]:
         for target in panel["targets"]:
-            without_labels = re.sub(r"by \([^)]*\)", "", target["expr"])
+            without_labels = re.sub(r"by \([^)]*\)|\{[^}]*\}", "", target["expr"])
             shown |= set(re.findall(r"\bpostseal_\w+", without_labels))
     assert shown <= set(named)
     assert {named[metric] for metric in shown} == set(METRICS)

@@ -62,6 +62,10 @@ def take_over_storing(conf: dict[str, Any], config: dict[str, Any]) -> tuple[dic
     return {**conf, _STORE: False if wanted in _YES else wanted}, wanted not in _NO
 
 
+class _Left(Exception):
+    """A refused message stays as it is: it is not handed on, and its offset is not stored."""
+
+
 class Where(Mapping[str, str | int]):
     """Where the broker has a message: looked at where it is refused, so not put together for each that opens."""
 
@@ -126,8 +130,11 @@ class Opening(Client):
 
     def _accept(self, message: Message) -> bool:
         """Open *message* in place and store its offset; tell whether it is to be handed on."""
+        left = False
         try:
             handed_on = self._open(message)
+        except _Left:
+            handed_on, left = False, True
         except (KeyUnavailable, NotConfirmed) as error:
             self._wait(message, error)
             return False
@@ -140,7 +147,7 @@ class Opening(Client):
             raise
         if self._troubles:
             self._troubles.over(partition_of(message))
-        if self._stores:
+        if self._stores and not left:
             self._store(message)
         return handed_on
 
@@ -176,6 +183,8 @@ class Opening(Client):
                 if self._open(message):
                     handed_on.append(message)
                 last[partition] = message
+            except _Left:
+                continue
             except (KeyUnavailable, NotConfirmed) as error:
                 self._wait(message, error)
                 stopped.add(partition)
@@ -191,6 +200,7 @@ class Opening(Client):
 
         Raises:
             RefusedMessage: It is refused, and whoever polls shall know.
+            _Left: It is refused, and its policy only observes.
             KeyUnavailable: It has to wait.
             NotConfirmed: It is refused, and the quarantine did not take it.
         """
@@ -198,7 +208,7 @@ class Opening(Client):
         topic = self._topics[message.topic() or ""]
         if value is None:
             if (
-                topic.policy.encrypt_headers
+                topic.policy.encrypt_headers and topic.policy.consuming == "enforce"
             ):  # what stands there was not sealed: it is not handed on as if it had been
                 message.set_headers(clear_headers(headers_of(message), topic.policy.encrypt_headers) or [])
             return True
@@ -234,10 +244,13 @@ class Opening(Client):
     def _settle(self, message: Message, refused: Refused) -> bool:
         """Do with a refused *message* what its policy says."""
         topic = self._topics[message.topic() or ""]
-        if topic.policy.outcome(refused.verdict) == "discard":
+        outcome = topic.policy.outcome(refused.verdict)
+        if outcome == "leave":
+            raise _Left
+        if outcome == "discard":
             return False
         target = topic.quarantine
-        if target is None or self._quarantine is None:
+        if outcome == "raise" or target is None or self._quarantine is None:
             raise RefusedMessage(refused, message) from refused
         self._quarantine.take(message, refused.verdict, target)
         return False

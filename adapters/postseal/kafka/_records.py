@@ -72,9 +72,10 @@ def open_records(
                 coordinates={name: record[name] for name in ("topic", "partition", "offset")},
             )
         except Refused as refused:
-            if topic.policy.mode == "observe" or topic.policy.outcome(refused.verdict) == "raise":
+            outcome = topic.policy.outcome(refused.verdict)
+            if outcome in ("raise", "leave"):  # Lambda commits whatever is not raised
                 raise
-            if quarantine is not None and topic.policy.outcome(refused.verdict) != "discard":
+            if quarantine is not None and outcome != "discard":
                 quarantine(record, refused)
         else:
             opened.append(_opened(record, one))

@@ -137,7 +137,7 @@ class Places(dict[tuple[str, str], Place]):
         ours = [policy for policy in sealer.policies if speaks_of_rabbitmq(policy)]
         for policy in ours:
             check_policy(policy)
-        ways = {(policy.on_refused, policy.quarantine, policy.mode == "observe") for policy in ours}
+        ways = {(policy.on_refused, policy.quarantine, policy.consuming == "observe") for policy in ours}
         self._for_all = ours[0] if len(ways) == 1 else None
 
     def __missing__(self, pair: tuple[str, str]) -> Place:
@@ -225,6 +225,7 @@ class Places(dict[tuple[str, str], Place]):
             detail="no policy speaks of where it was published to",
             destination=destination,
             policy="",
+            mode=policy.consuming,
             # What is no UTF-8 comes as bytes.
             coordinates={k: v if isinstance(v, (str, int)) else repr(v) for k, v in coordinates.items()},
         )
@@ -239,7 +240,7 @@ def _turn(refused: Refused, policy: Policy, destination: str, *, auto_ack: bool)
     outcome = policy.outcome(refused.verdict)
     if outcome == "raise":
         return Turned(refused, Settle.RAISE)
-    if policy.mode == "observe":  # who only observes wants nothing done to the queue
+    if outcome == "leave":
         return Turned(refused, Settle.DROP if auto_ack else Settle.LEAVE)
     quarantine = policy.quarantine
     if quarantine == destination:  # what is refused in the quarantine stays there

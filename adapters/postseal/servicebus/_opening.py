@@ -90,7 +90,7 @@ class Opening:
     def _open_one(self, message: Any, *, received: bool) -> Flow[None]:
         """Have *message* show its clear body."""
         raw, place = message.raw_amqp_message, self._place
-        if place.policy.mode == "off":
+        if place.policy.consuming == "off":
             return
         coordinates = self._coordinates(message)
         try:
@@ -134,6 +134,7 @@ class Opening:
                 destination=self._place.destination,
                 policy=self._place.policy.name,
                 coordinates=coordinates,
+                mode=self._place.policy.consuming,
             )
         )
         return refused

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sized
 from typing import Any, Final
 
 from azure.servicebus import ServiceBusMessage, ServiceBusMessageBatch
@@ -37,7 +37,7 @@ class Sending:
         self.destination = destination
         self.policy: Policy = sealer.policy_for(destination)
         bound_by(self.policy)
-        self.passes = self.policy.mode in ("off", "observe")
+        self.passes = not self.policy.seals
         self.waits = waits
         self.added: int | None = None
         """Bytes that sealing adds to a body without a content type, as last seen."""
@@ -48,7 +48,7 @@ class Sending:
     def prepare(self, messages: Any) -> Flow[Any]:
         """Return what is to be sent in the place of *messages*: one, several, or a batch."""
         if self.passes:
-            return messages
+            return self._unsealed(messages)
         if isinstance(messages, ServiceBusMessage):  # the common case
             return (yield from self.seal(messages))
         if _is_nothing(messages):
@@ -60,13 +60,19 @@ class Sending:
     def prepare_scheduled(self, messages: Any) -> Flow[Any]:
         """Do the same where no batch may stand."""
         if self.passes:
-            return messages
+            return self._unsealed(messages)
         if isinstance(messages, Iterable) and not isinstance(messages, Mapping):
             sealed = []
             for message in messages:
                 sealed.append((yield from self.seal(message)))  # noqa: PERF401 - a comprehension cannot yield
             return sealed
         return (yield from self.seal(messages))
+
+    def _unsealed(self, messages: Any) -> Any:
+        """Count *messages* that go out as they are."""
+        several = isinstance(messages, Sized) and not isinstance(messages, Mapping)
+        self.sealer.note_unsealed(self.destination, len(messages) if several else 1)
+        return messages
 
     def seal(self, message: Any) -> Flow[Sealed]:
         """Return a sealed message in the place of *message*, which stays as it is."""

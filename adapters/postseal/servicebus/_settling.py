@@ -80,7 +80,7 @@ class Settling:
     def keep(self, turned: Turned) -> None:
         """Keep a refused message of which the broker has nothing any more, where its policy says so."""
         policy = self._place.policy
-        if policy.outcome(turned.refusal.verdict) == "discard" or policy.quarantine is None:
+        if policy.outcome(turned.refusal.verdict) in ("discard", "leave") or policy.quarantine is None:
             done = "gone, as it was received and deleted"
         else:
             done = "kept until it is in the quarantine"
@@ -89,8 +89,6 @@ class Settling:
 
     def _settle(self, turned: Turned) -> Flow[str]:
         policy, message = self._place.policy, turned.message
-        if policy.mode == "observe":
-            return "left there, as its policy only observes"
         match policy.outcome(turned.refusal.verdict):
             case "dead-letter" if not self._place.sub_queue:
                 # Both stand in clear at the broker, and so say nothing of the message.
@@ -103,6 +101,8 @@ class Settling:
             case "discard":
                 if (yield from self._do("complete_message", message)):
                     return "completed"
+            case "leave":
+                return "left there, as its policy only observes"
             case _:
                 pass
         return "left there; it comes again when its lock ends"

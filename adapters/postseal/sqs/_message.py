@@ -145,7 +145,7 @@ class Place:
             self, "plain", not self.bind and not self.bind_group and not policy.encrypt_headers
         )
         object.__setattr__(self, "fifo", is_fifo(self.destination))
-        object.__setattr__(self, "seals", policy.mode not in ("off", "observe"))
+        object.__setattr__(self, "seals", policy.seals)
         object.__setattr__(self, "wraps", _speaks_of_topics(policy))
 
     @classmethod

@@ -66,7 +66,7 @@ class Receiving:
         queue_url = queue_url_of(params)
         place = self._places[queue_url]
         policy = place.policy
-        if policy.mode == "off":
+        if policy.consuming == "off":
             context[CONTEXT] = UNTOUCHED
             return
         wait = params.get("WaitTimeSeconds")

@@ -116,7 +116,7 @@ def open_records(
         return OpenedRecords([], [])
     arn = records[0]["eventSourceARN"]
     place = Place.of(destination_of(arn.rpartition(":")[2]), sealer)
-    if place.policy.mode == "off":
+    if place.policy.consuming == "off":
         return OpenedRecords([*records], [])
     if place.policy.on_refused == "quarantine" and client is None:
         raise ConfigError(f"policy {place.policy.name!r} has a quarantine: give open_records a client")
@@ -175,7 +175,7 @@ def open_message(
         "Attributes": {} if group is None else {"MessageGroupId": group},
     }
     place = Place.of(destination, sealer)
-    if place.policy.mode == "off":
+    if place.policy.consuming == "off":
         return body
     sorting = Sorting([message], place, sealer.auditor)
     for one in sorting:

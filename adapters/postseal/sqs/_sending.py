@@ -6,7 +6,7 @@ what can be, then `Sealer.seal` or `Sealer.aseal` of each other message, then `S
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from hashlib import md5
 from itertools import accumulate
 from typing import Any, Final, NamedTuple
@@ -156,6 +156,8 @@ class Sending:
         place = self._places[address]
         if not place.seals:
             context[CONTEXT] = UNTOUCHED
+            entries = params.get(self._dialect.entries) if batch else None
+            self._sealer.note_unsealed(place.destination, len(entries) if isinstance(entries, Sized) else 1)
             return None
         if not batch:
             return Unsealed(place, [self._read(params, place)], batch=False)

@@ -170,7 +170,7 @@ class Sorting:
         plain, open_at_once = place.plain, self._open_at_once
         # What opens is authentic, letter by letter, whatever MD5 came with it; clear text that is let pass has nothing else, nor has
         # SNS's JSON around what opens (see `opened`).
-        checks = place.policy.mode != "enforce"
+        checks = place.policy.consuming != "enforce"
         for message in self.messages:
             if plain and not checks and not groups and not keys and open_at_once(message):
                 continue
@@ -260,9 +260,8 @@ class Sorting:
             ConfigError: If that is what *error* is.
         """
         if isinstance(error, Refused):
-            # What was damaged on its way here may be whole where it lies; and who only observes wants nothing done to the queue.
-            stays = one.damaged or self._place.policy.mode == "observe"
-            self.refused.append(Turned(one, error, stays))
+            # What was damaged on its way here may be whole where it lies.
+            self.refused.append(Turned(one, error, one.damaged))
         elif isinstance(error, KeyUnavailable):
             self.withheld.append(one)
             self._hold(one)
@@ -290,7 +289,6 @@ class Sorting:
     def _refuse(self, received: Received, verdict: Verdict, detail: str, *, stays: bool = False) -> None:
         """Refuse, and tell of, a message that the sealer has nothing against."""
         refusal = Refused(verdict, detail, destination=self.destination)
-        stays = stays or self._place.policy.mode == "observe"
         event = AuditEvent(
             time=datetime.now(UTC),
             verdict=verdict,
@@ -298,6 +296,7 @@ class Sorting:
             destination=self.destination,
             policy=self._place.policy.name,
             coordinates=received.coordinates,
+            mode=self._place.policy.consuming,
         )
         try:
             self._auditor.tell(event)

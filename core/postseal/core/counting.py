@@ -47,20 +47,29 @@ class Tally:
         return seen
 
 
-class Tallies(dict[str, Tally]):
-    """A `Tally` for each name, made when it is first asked for; one for all names beyond the first 8,192."""
+class Tallies(dict[tuple[str, str], Tally]):
+    """A `Tally` for each name and mode, made when it is first asked for; one a mode for all beyond the first 8,192."""
 
-    def __missing__(self, name: str) -> Tally:
+    def __missing__(self, key: tuple[str, str]) -> Tally:
+        name, mode = key
         if len(self) >= _MAX_NAMES and name != OTHERS:
-            return self[OTHERS]
-        return self.setdefault(name, Tally())
+            return self[OTHERS, mode]
+        return self.setdefault(key, Tally())
+
+    @property
+    def by_mode(self) -> dict[tuple[str, str], int]:
+        """What each counted, by name and mode."""
+        return {key: tally.value for key, tally in tuple(self.items())}
 
     @property
     def values_now(self) -> dict[str, int]:
-        """What each counted, by name."""
-        return {name: tally.value for name, tally in tuple(self.items())}
+        """What each name counted, in all modes."""
+        totals: dict[str, int] = {}
+        for (name, _), value in self.by_mode.items():
+            totals[name] = totals.get(name, 0) + value
+        return totals
 
     @property
     def total(self) -> int:
         """What all counted."""
-        return sum(self.values_now.values())
+        return sum(self.by_mode.values())

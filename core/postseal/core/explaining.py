@@ -89,7 +89,9 @@ class Explained(NamedTuple):
         destinations: What it is for.
         accept_from: Where its messages may also lie.
         protection: As the policy says.
-        mode: Likewise.
+        mode: Likewise, in words where the sides differ: ``"observe (producers), enforce (consumers)"``.
+        produce_mode: In force for producers.
+        consume_mode: In force for consumers.
         readers: Who can read bodies.
         writers: Whose messages are handed on.
         states: What passes where.
@@ -103,6 +105,8 @@ class Explained(NamedTuple):
     accept_from: tuple[str, ...]
     protection: str
     mode: str
+    produce_mode: str
+    consume_mode: str
     readers: tuple[Who, ...]
     writers: tuple[Who, ...]
     states: tuple[State, ...]
@@ -130,8 +134,7 @@ def explain(file: PolicyFile) -> list[Explained]:
 
 
 def _explained(policy: Policy, options: Mapping[str, Any], line: int) -> Explained:
-    in_force = policy.mode in ("enforce", "tolerate")
-    hides = in_force and policy.protection != "integrity"
+    hides = policy.seals and policy.protection != "integrity"
     ring = options["signers"].get(policy.sign) if policy.sign else None
     return Explained(
         policy=policy.name,
@@ -139,7 +142,9 @@ def _explained(policy: Policy, options: Mapping[str, Any], line: int) -> Explain
         destinations=policy.destinations,
         accept_from=policy.accept_from,
         protection=policy.protection,
-        mode=policy.mode,
+        mode=_modes(policy),
+        produce_mode=policy.producing,
+        consume_mode=policy.consuming,
         readers=_readers(policy, options["keys"], hides=hides),
         writers=_writers(policy, ring),
         states=_states(policy, hides=hides),
@@ -148,12 +153,18 @@ def _explained(policy: Policy, options: Mapping[str, Any], line: int) -> Explain
     )
 
 
+def _modes(policy: Policy) -> str:
+    one, other = policy.producing, policy.consuming
+    alike = policy.produce_mode is None and policy.consume_mode is None
+    return policy.mode if alike or one == other else f"{one} (producers), {other} (consumers)"
+
+
 def _readers(policy: Policy, keys: Mapping[str, Any], *, hides: bool) -> tuple[Who, ...]:
     if not hides:
         why = (
             "the policy signs bodies and does not hide them"
-            if policy.mode in ("enforce", "tolerate")
-            else f"mode is {policy.mode}: nothing is sealed"
+            if policy.seals
+            else f"mode is {policy.producing}: nothing is sealed"
         )
         return (Who("everybody who can see a message, the broker's administrators included", why),)
     found = []
@@ -181,9 +192,10 @@ def _key_of(section: Mapping[str, Any]) -> str:
 
 def _writers(policy: Policy, ring: Mapping[str, Any] | None) -> tuple[Who, ...]:
     found: list[Who] = []
-    if policy.mode not in ("enforce", "tolerate"):
-        return (Who("everybody who can send to the broker", f"mode is {policy.mode}: nothing is refused"),)
-    if policy.mode == "tolerate":
+    if policy.consuming in ("off", "observe"):
+        refused = "nothing is refused" if policy.consuming == "off" else "clear text is handed on"
+        return (Who("everybody who can send to the broker", f"mode is {policy.consuming}: {refused}"),)
+    if policy.consuming == "tolerate":
         found.append(
             Who(
                 "everybody who can send to the broker",
@@ -216,13 +228,13 @@ def _writers(policy: Policy, ring: Mapping[str, Any] | None) -> tuple[Who, ...]:
 
 
 def _states(policy: Policy, *, hides: bool) -> tuple[State, ...]:
-    open_door = policy.mode != "enforce"
+    open_door = policy.consuming != "enforce"
     keeps = (
         "a change is refused"
         if not open_door
         else "a change of what is sealed is refused, and clear text is let in"
     )
-    if policy.mode in ("off", "observe"):
+    if policy.consuming == "off":
         keeps = "nothing is refused"
     body = "ciphertext" if hides else "the clear body"
     provided = [
@@ -322,9 +334,9 @@ def _cautions(policy: Policy, keys: Mapping[str, Any], ring: Mapping[str, Any] |
     services = {keys[name]["provider"] for name in policy.keys if name in keys}
     algorithm = None if ring is None else ring["algorithm"]
     found = (
-        (policy.mode in ("off", "observe"), f"mode is {policy.mode}: it protects nothing"),
+        *_mode_cautions(policy),
         (
-            policy.mode == "tolerate",
+            policy.consuming == "tolerate",
             f"clear text from anybody is accepted until {_day(policy.tolerate_until)}",
         ),
         (policy.protection == "integrity", "bodies are not hidden from anybody"),
@@ -344,6 +356,21 @@ def _cautions(policy: Policy, keys: Mapping[str, Any], ring: Mapping[str, Any] |
         ),
     )
     return tuple(text for holds, text in found if holds)
+
+
+def _mode_cautions(policy: Policy) -> tuple[tuple[bool, str], ...]:
+    one, other = policy.producing, policy.consuming
+    passes = other in ("off", "observe")
+    if not policy.seals and passes:
+        return ((True, f"mode is {_modes(policy)}: it protects nothing"),)
+    return (
+        (passes, f"mode of consumers is {other}: clear text from anybody is handed on"),
+        (not policy.seals, f"mode of producers is {one}: bodies are not sealed"),
+        (
+            not policy.seals and other == "enforce",
+            "consumers refuse what producers under this policy send",
+        ),
+    )
 
 
 def _day(moment: datetime | None) -> str:

@@ -86,6 +86,8 @@ class Examined(NamedTuple):
     external: bytes
     signer: SigningKey | None
     beside: Beside | None = None
+    late: Refused | None = None
+    """Why it would be refused by its time alone, where the policy only observes."""
 
 
 class Incoming:
@@ -118,6 +120,7 @@ class Incoming:
     ) -> None:
         self.tally = tally or Tally()
         self.policy = policy
+        self.mode = policy.consuming
         self.destination = destination
         self.keys = keys
         self.hides = policy.code is not Protection.INTEGRITY
@@ -135,6 +138,8 @@ class Incoming:
         self._shapes: dict[object, Shapes] = {}
         self.learnt: dict[bytes, ShortWay] = {}
         """What opens messages like one that was opened before, by the end of its last wrapped key."""
+        self._learnt_bare: dict[bytes, ShortWay] = {}
+        """The same as they were made."""
         self.plain: dict[bytes, ShortWay] = {}
         """Those of `learnt` that look at nothing beside the body."""
         if ring is not None:
@@ -160,8 +165,14 @@ class Incoming:
             raise Refused(Verdict.UNKNOWN_SENDER, "its sender is not among the senders of the policy")
         external = self._external(beside, header.bound)
         signer = None if self._ring is None else self._verify(self._ring, envelope, external)
-        self.check_time(header.seconds * 1000 + header.millis, header.expires)
-        return Examined(envelope, external, signer, beside)
+        late = None
+        try:
+            self.check_time(header.seconds * 1000 + header.millis, header.expires)
+        except Refused as refused:
+            if self.mode != "observe":
+                raise
+            late = refused  # it is authentic, so it can be opened and handed on; whoever has it opened tells of it
+        return Examined(envelope, external, signer, beside, late)
 
     def _check_policy(self, header: Header) -> None:
         if header.protection is not self.policy.code:
@@ -311,7 +322,7 @@ class Incoming:
 
         Nothing is remembered where the ledger has to be waited for, nor of messages that have encrypted headers, or are replies.
         """
-        if examined.envelope.header.says_more:
+        if examined.envelope.header.says_more or examined.late is not None:
             return
         note = None
         if (register := self.register) is not None:
@@ -330,8 +341,8 @@ class Incoming:
             signed = Signed(envelope.outer, signer, ends)
         hint = envelope.recipients_bytes[-HINT_SIZE:]
         skeleton = Skeleton(envelope.header)
-        other = self.learnt.get(hint)
-        way = self.learnt[hint] = short_way(
+        other = self._learnt_bare.get(hint)
+        way = self._learnt_bare[hint] = short_way(
             envelope,
             skeleton,
             key,
@@ -347,6 +358,7 @@ class Incoming:
             other=other,
             note=note,
         )
+        self.learnt[hint] = _unrefusing(way) if self.mode == "observe" else way
         if envelope.header.bound or self.plain.get(hint) is not other:
             self.plain.pop(hint, None)
         else:
@@ -379,7 +391,20 @@ class Incoming:
     def forget(self) -> None:
         """Drop what was learnt."""
         self.learnt.clear()
+        self._learnt_bare.clear()
         self.plain.clear()
+
+
+def _unrefusing(way: ShortWay) -> ShortWay:
+    """Return *way* without its refusals: the whole way says whether what it refuses is handed on by who only observes."""
+
+    def quietly(data: bytes, beside: Beside | None) -> Opened | None:
+        try:
+            return way(data, beside)
+        except Refused:
+            return None
+
+    return quietly
 
 
 def _check_signed_between(between: tuple[int, int], seconds: int) -> None:

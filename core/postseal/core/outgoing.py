@@ -108,19 +108,24 @@ class Outgoing:
         tally: Tally,
         shortening: Callable[[Write], Write] | None = None,
     ) -> None:
+        self.stranger: ConfigError | None = None
+        """Why nothing can be sealed here."""
         if policy.senders and sender not in policy.senders:
-            raise ConfigError(
+            self.stranger = ConfigError(
                 f"policy {policy.name!r}: {sender!r} is not among the senders{nearest(sender, policy.senders)}"
             )
+        self.passes = not policy.seals
+        if self.stranger is not None and not self.passes:
+            raise self.stranger
         self.policy = policy
+        self.destination = destination
         self.keys = keys
-        self.passes = policy.mode in ("off", "observe")
         self.frames = bool(policy.encrypt_headers)
         """Whether headers are encrypted with the body."""
         self.plain: SealingKeys | None = None if self.passes or policy.bind_headers or self.frames else keys
         """`keys`, where nothing has to be known of a message but its body."""
         self._sender = sender
-        self._destination = destination
+
         self._clock = clock
         self._monotonic = monotonic
         self._small = 0 if keys is None else min(keys.small, MAX_BODY)
@@ -140,7 +145,7 @@ class Outgoing:
                 self._signing = self._signs(self._ring)
 
     def _signs(self, ring: KeyRing) -> _Signing:
-        sender, destination = self._sender, self._destination
+        sender, destination = self._sender, self.destination
         key = ring.signing_key(sender)
         self.renewed = key if isinstance(key, Renewed) else None
         self.plain = None if self.policy.bind_headers or self.renewed is not None else self.keys
@@ -389,7 +394,7 @@ class Outgoing:
         return Header(
             algorithm=algorithm,
             sender=self._sender,
-            destination=self._destination,
+            destination=self.destination,
             seconds=seconds,
             millis=millis,
             message_id=message_id,

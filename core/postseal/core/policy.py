@@ -20,6 +20,7 @@ __all__ = [
     "Mode",
     "OnDuplicate",
     "OnRefused",
+    "Outcome",
     "Policies",
     "Policy",
     "ProtectionName",
@@ -30,6 +31,7 @@ __all__ = [
 ProtectionName: TypeAlias = Literal["confidentiality", "privacy", "integrity"]
 Mode: TypeAlias = Literal["off", "observe", "tolerate", "enforce"]
 OnRefused: TypeAlias = Literal["raise", "dead-letter", "quarantine", "discard"]
+Outcome: TypeAlias = Literal["raise", "dead-letter", "quarantine", "discard", "leave"]
 OnDuplicate: TypeAlias = Literal["deliver", "settle", "refuse"]
 
 _PROTECTIONS: Final = {name: Protection[name.upper()] for name in get_args(ProtectionName)}
@@ -57,9 +59,11 @@ class Policy(Value):
         encrypt_headers: Names of application headers that travel inside the envelope, encrypted with the body; the broker gets none of
             them. Only where the body is hidden.
         bind_ordering_key: Authenticate the Kafka record key, the SQS message group id and the like, too.
-        mode: ``"enforce"``; ``"tolerate"`` also accepts clear text until *tolerate_until*; ``"observe"`` seals nothing, and hands on clear
-            text with a warning; ``"off"`` touches nothing.
-        tolerate_until: When *tolerate* ends, with its time zone. Mandatory there.
+        mode: ``"enforce"``; ``"tolerate"`` also accepts clear text until *tolerate_until*; ``"observe"`` seals nothing, hands on clear
+            text, and tells what *enforce* would refuse; ``"off"`` touches nothing.
+        produce_mode: That of producers, where it is another: ``"enforce"`` seals; ``"off"`` and ``"observe"`` do not.
+        consume_mode: That of consumers, where it is another.
+        tolerate_until: When *tolerate* ends for consumers, with its time zone. Mandatory there.
         on_refused: What an adapter does with a refused message.
         on_duplicate: What becomes of a message that was settled here before, as the sealer's ledger knows: ``"deliver"`` hands it on, with
             that verdict and one event; ``"settle"`` settles it and hands it to nobody; ``"refuse"`` refuses it.
@@ -80,6 +84,7 @@ class Policy(Value):
         "accept_from",
         "bind_headers",
         "bind_ordering_key",
+        "consume_mode",
         "data_key",
         "destinations",
         "encrypt_headers",
@@ -92,6 +97,7 @@ class Policy(Value):
         "on_duplicate",
         "on_refused",
         "opening",
+        "produce_mode",
         "protection",
         "quarantine",
         "senders",
@@ -113,6 +119,8 @@ class Policy(Value):
     encrypt_headers: tuple[str, ...]
     bind_ordering_key: bool
     mode: Mode
+    produce_mode: Mode | None
+    consume_mode: Mode | None
     tolerate_until: datetime | None
     on_refused: OnRefused
     on_duplicate: OnDuplicate
@@ -139,6 +147,8 @@ class Policy(Value):
         encrypt_headers: Iterable[str] = (),
         bind_ordering_key: bool = False,
         mode: Mode = "enforce",
+        produce_mode: Mode | None = None,
+        consume_mode: Mode | None = None,
         tolerate_until: datetime | None = None,
         on_refused: OnRefused = "raise",
         on_duplicate: OnDuplicate = "deliver",
@@ -163,6 +173,8 @@ class Policy(Value):
             encrypt_headers=encrypt_headers,
             bind_ordering_key=bind_ordering_key,
             mode=mode,
+            produce_mode=produce_mode,
+            consume_mode=consume_mode,
             tolerate_until=tolerate_until,
             on_refused=on_refused,
             on_duplicate=on_duplicate,
@@ -192,15 +204,36 @@ class Policy(Value):
         """The protection as envelopes number it."""
         return _PROTECTIONS[self.protection]
 
-    def outcome(self, verdict: Verdict) -> OnRefused:
-        """Return what becomes of a message that is refused by *verdict*: on_refused, but for duplicates that are only to be settled."""
+    @property
+    def producing(self) -> Mode:
+        """The mode of producers. ``"tolerate"`` seals, as ``"enforce"`` does."""
+        return self.produce_mode or self.mode
+
+    @property
+    def consuming(self) -> Mode:
+        """The mode of consumers."""
+        return self.consume_mode or self.mode
+
+    @property
+    def seals(self) -> bool:
+        """Whether producers seal."""
+        return self.producing not in ("off", "observe")
+
+    def outcome(self, verdict: Verdict) -> Outcome:
+        """Return what an adapter does with a message that is refused by *verdict*.
+
+        That is *on_refused*, but for duplicates that are only to be settled. Who observes settles nothing, moves nothing and discards
+        nothing: ``"leave"`` means that the message stays as it is at its broker, and is not handed on.
+        """
+        if self.consuming == "observe":
+            return "raise" if self.on_refused == "raise" else "leave"
         settles = verdict is Verdict.DUPLICATE and self.on_duplicate == "settle"
         return "discard" if settles else self.on_refused
 
     @property
     def taken_headers(self) -> tuple[str, ...]:
         """The headers that an adapter takes out of what it sends: `encrypt_headers`, where something is sealed at all."""
-        return () if self.mode in ("off", "observe") else self.encrypt_headers
+        return self.encrypt_headers if self.seals else ()
 
     def _names(self, option: str) -> tuple[str, ...]:
         value = getattr(self, option)
@@ -273,8 +306,18 @@ class Policy(Value):
             )
 
     def _check_mode(self) -> None:
-        if (self.mode == "tolerate") != (self.tolerate_until is not None):
-            raise self._error("mode = 'tolerate' and tolerate_until belong together: toleration must end")
+        for option in ("produce_mode", "consume_mode"):
+            if getattr(self, option) is not None:
+                self._check_word(option, getattr(self, option), get_args(Mode))
+        if self.produce_mode == "tolerate":
+            raise self._error(
+                "produce_mode is 'tolerate': a producer seals or it does not; did you mean 'enforce'?"
+            )
+        if (self.consuming == "tolerate") != (self.tolerate_until is not None):
+            option = "mode" if self.consume_mode is None else "consume_mode"
+            raise self._error(
+                f"{option} = 'tolerate' and tolerate_until belong together: toleration must end"
+            )
         if self.tolerate_until is not None:
             if not isinstance(self.tolerate_until, datetime):
                 raise self._error(

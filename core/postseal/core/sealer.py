@@ -378,6 +378,7 @@ class Sealer:
         ):
             return sealed
         if way.passes:
+            self._note_unsealed(way)
             return body
         if way.renewed is not None and way.renewed.due():
             way.renewed.renew()
@@ -433,6 +434,7 @@ class Sealer:
             return envelope
         body = _as_bytes(body)
         if way.passes:
+            self._note_unsealed(way)
             return body
         if way.renewed is not None and way.renewed.due():
             await self._calls.run_async(way.renewed, way.renewed.renew)
@@ -482,6 +484,33 @@ class Sealer:
             return way.quick(body, content_type)
 
         return seal
+
+    def note_unsealed(self, destination: str, messages: int = 1) -> None:
+        """Count messages that go out as they are, because the mode of *destination* seals nothing: for adapters that do not `seal` then.
+
+        What *enforce* would not seal is told of, where the mode is *observe*.
+        """
+        way = self._outgoing.get(destination) or self._make_outgoing(destination)
+        for _ in range(messages):
+            self._note_unsealed(way)
+
+    def _note_unsealed(self, way: Outgoing) -> None:
+        way.tally.tick()
+        if way.policy.producing == "observe" and way.stranger is not None:
+            from postseal.core.audit import AuditEvent  # noqa: PLC0415 - as in `__init__`
+
+            self.auditor.tell(
+                AuditEvent(
+                    time=datetime.fromtimestamp(self._clock() / 1e9, UTC),
+                    verdict=Verdict.UNKNOWN_SENDER,
+                    detail="we are not among the senders of the policy, and send all the same: mode is observe",
+                    destination=way.destination,
+                    policy=way.policy.name,
+                    handed_on=True,
+                    let_through=True,
+                    mode=way.policy.producing,
+                )
+            )
 
     def deduplication_id(self, body: bytes, *, destination: str) -> str:
         """Return the id by which a broker may know two messages of equal *body*: 64 hex digits that tell nothing about it.
@@ -579,11 +608,12 @@ class Sealer:
                 return examined
             opened = self._finish(way, examined, way.fetch(examined) if way.hides else None)
             if way.register is None or not is_delivery:
+                self._tell_late(examined, way, data, coordinates)
                 way.tally.tick()
                 return opened
             receipt = way.receipt(way.register, examined)
             verdict = way.register.ledger.meet(receipt)
-            return self._judged(way, opened, receipt, verdict, data=data, coordinates=coordinates)
+            return self._judged(way, examined, opened, receipt, verdict, data=data, coordinates=coordinates)
         except (Refused, KeyRefused, KeyBroken, NotMine) as error:
             refused = self._refusal(error, way, data, coordinates)
             raise refused from _cause(error, refused)
@@ -626,11 +656,12 @@ class Sealer:
             key = await way.fetch_async(examined) if way.hides else None
             opened = self._finish(way, examined, key)
             if way.register is None or not is_delivery:
+                self._tell_late(examined, way, data, coordinates)
                 way.tally.tick()
                 return opened
             receipt = way.receipt(way.register, examined)
             verdict = await way.register.ledger.ameet(receipt)
-            return self._judged(way, opened, receipt, verdict, data=data, coordinates=coordinates)
+            return self._judged(way, examined, opened, receipt, verdict, data=data, coordinates=coordinates)
         except (Refused, KeyRefused, KeyBroken, NotMine) as error:
             refused = self._refusal(error, way, data, coordinates)
             raise refused from _cause(error, refused)
@@ -681,11 +712,12 @@ class Sealer:
                 return None
             opened = self._finish(way, examined, key)
             if register is None:
+                self._tell_late(examined, way, data, coordinates)
                 way.tally.tick()
                 return opened
             receipt = way.receipt(register, examined)
             verdict = register.ledger.meet(receipt)
-            return self._judged(way, opened, receipt, verdict, data=data, coordinates=coordinates)
+            return self._judged(way, examined, opened, receipt, verdict, data=data, coordinates=coordinates)
         except Ask:
             return None
         except (Refused, KeyRefused, KeyBroken, NotMine) as error:
@@ -749,12 +781,13 @@ class Sealer:
         data = _as_bytes(envelope)
         beside = self._beside(way.policy, headers, content_encoding, ordering_key, in_reply_to)
         try:
-            verified = way.verified(self._asking(lambda: way.examine(self._whole(data), beside)))
+            examined = self._asking(lambda: way.examine(self._whole(data), beside))
         except (Refused, KeyRefused) as error:
             refused = self._refusal(error, way, data, coordinates)
             raise refused from _cause(error, refused)
+        self._tell_late(examined, way, data, coordinates)
         way.tally.tick()
-        return verified
+        return way.verified(examined)
 
     # -- the ledger ------------------------------------------------------------------------------------------------
 
@@ -831,6 +864,7 @@ class Sealer:
                 destination=destination,
                 policy=way.policy.name,
                 handed_on=True,
+                mode=way.mode,
             )
         )
         return window
@@ -838,6 +872,7 @@ class Sealer:
     def _judged(
         self,
         way: Incoming,
+        examined: Examined,
         opened: Opened,
         receipt: Receipt,
         verdict: Verdict,
@@ -848,14 +883,22 @@ class Sealer:
         """Do step 12: hand on *opened* with the ledger's *verdict*, or refuse it. Source: SPEC.md 8.1."""
         if verdict is Verdict.CONFLICT:
             raise Refused(verdict, "another message of its sender had its id")
-        if verdict is Verdict.DUPLICATE:
-            if self._windows and self._windows.admit(
+        if (
+            verdict is Verdict.DUPLICATE
+            and self._windows
+            and self._windows.admit(
                 (way.destination, opened.destination or ""), opened.sent_ms, self._clock() / 1e9
-            ):
-                verdict = Verdict.REDELIVERY
-            elif way.policy.on_duplicate == "deliver":
+            )
+        ):
+            verdict = Verdict.REDELIVERY
+        if examined.late is not None:  # which would have been refused before the ledger was asked
+            self._tell_late(examined, way, data, coordinates)
+        elif verdict is Verdict.DUPLICATE:
+            if way.policy.on_duplicate == "deliver":
                 detail = "it was settled here before, and is handed on all the same"
                 self._tell_handed_on(verdict, detail, way, data, coordinates)
+            elif way.mode == "observe":
+                self._tell_let_through(verdict, "it was settled here before", way, data, coordinates)
             else:
                 raise Refused(verdict, "it was settled here before")
         way.tally.tick()
@@ -926,11 +969,11 @@ class Sealer:
 
     def _make_outgoing(self, destination: str) -> Outgoing:
         check_destination(destination)
-        if self._verify_only:
-            raise ConfigError("this sealer was made with verify_only=True: it seals nothing")
         with self._lock:  # also for the look at the rules: others may just be taken over
             rules = self._rules
             policy = rules.policies.find(destination)
+            if self._verify_only and policy.seals:
+                raise ConfigError("this sealer was made with verify_only=True: it seals nothing")
             if (way := self._outgoing.get(destination)) is not None:
                 return way
             keys = None
@@ -946,7 +989,9 @@ class Sealer:
                 clock=self._clock,
                 monotonic=self._monotonic,
                 random=self._random,
-                tally=self.auditor.sealed[destination],
+                tally=(self.auditor.sealed if policy.seals else self.auditor.unsealed)[
+                    destination, policy.producing
+                ],
                 shortening=self._references.shortening
                 if policy.key_by_reference and self._references is not None
                 else None,
@@ -971,13 +1016,13 @@ class Sealer:
                 register=self._register(policy, reader),
                 clock=self._clock,
                 monotonic=self._monotonic,
-                tally=self.auditor.passed[destination],
+                tally=self.auditor.passed[destination, policy.consuming],
             )
             _put(self._incoming, where, way)
             return way
 
     def _register(self, policy: Policy, reader: str) -> Register | None:
-        if self.ledger is None or policy.mode == "off":
+        if self.ledger is None or policy.consuming == "off":
             return None
         from postseal.core.replay import Register  # noqa: PLC0415 - for who has a ledger alone
 
@@ -1014,13 +1059,14 @@ class Sealer:
 
         What is in the short form is made whole; then it may be like one that was *learnt*.
         """
-        policy = way.policy
-        if policy.mode != "enforce" and (policy.mode == "off" or not looks_sealed(data)):
-            until = policy.tolerate_until
-            if policy.mode != "tolerate" or (until is not None and self._clock() / 1e9 < until.timestamp()):
-                if policy.mode != "off":
-                    detail = f"clear text passes: mode is {policy.mode}"
-                    self._tell_handed_on(Verdict.CLEAR, detail, way, data, coordinates)
+        mode = way.mode
+        if mode != "enforce" and (mode == "off" or not looks_sealed(data)):
+            until = way.policy.tolerate_until
+            if mode != "tolerate" or (until is not None and self._clock() / 1e9 < until.timestamp()):
+                if mode != "off":
+                    verdict = Verdict.CLEAR if mode == "tolerate" else Verdict.UNPROTECTED
+                    detail = f"clear text passes: mode is {mode}"
+                    self._tell_let_through(verdict, detail, way, data, coordinates)
                 return Opened.in_clear(data)
         if (whole := self._whole(data)) is not data and learnt:
             short = way.learnt.get(whole[way.hint])
@@ -1066,6 +1112,17 @@ class Sealer:
         way.learn(examined, key)
         return opened
 
+    def _tell_late(
+        self,
+        examined: Examined,
+        way: Incoming,
+        data: bytes,
+        coordinates: Mapping[str, str | int] | None,
+    ) -> None:
+        """Tell of a message that only its time speaks against, once it was opened: who observes hands it on."""
+        if examined.late is not None:
+            self._tell_let_through(examined.late.verdict, examined.late.detail, way, data, coordinates)
+
     def _refusal(
         self, error: PostsealError, way: Incoming, data: bytes, coordinates: Mapping[str, str | int] | None
     ) -> Refused:
@@ -1085,6 +1142,18 @@ class Sealer:
         """Tell of a message that is delivered, though not as its policy wants it."""
         self.auditor.tell(self._event(verdict, detail, way, data, coordinates)._replace(handed_on=True))
 
+    def _tell_let_through(
+        self,
+        verdict: Verdict,
+        detail: str,
+        way: Incoming,
+        data: bytes,
+        coordinates: Mapping[str, str | int] | None,
+    ) -> None:
+        """Tell of a message that is delivered because the mode is tolerate or observe, and would be refused in enforce."""
+        event = self._event(verdict, detail, way, data, coordinates)
+        self.auditor.tell(event._replace(handed_on=True, let_through=True))
+
     def _event(
         self,
         verdict: Verdict,
@@ -1102,6 +1171,7 @@ class Sealer:
             destination=way.destination,
             policy=way.policy.name,
             coordinates=dict(coordinates or {}),
+            mode=way.mode,
         )
         try:
             envelope = decode(data if self._references is None else self._references.known(data))
@@ -1125,6 +1195,8 @@ class Sealer:
         incoming = self._incoming.get(destination) or self._make_incoming(destination)
         try:
             examined = self._asking(lambda: incoming.examine(self._whole(body), beside))
+            if examined.late is not None:
+                raise examined.late
             if incoming.keys is not None:
                 incoming.decrypt(examined, _our_key(way, examined) or incoming.fetch(examined).key)
         except (Refused, KeyRefused, KeyBroken, NotMine) as error:
@@ -1138,6 +1210,8 @@ class Sealer:
         incoming = self._incoming.get(destination) or self._make_incoming(destination)
         try:
             examined = await self._asking_async(lambda: incoming.examine(self._whole(body), beside))
+            if examined.late is not None:
+                raise examined.late
             if incoming.keys is not None:
                 ours = _our_key(way, examined)
                 incoming.decrypt(examined, ours or (await incoming.fetch_async(examined)).key)

@@ -7,7 +7,7 @@ from postseal.core.audit._alarm import AlarmLimits
 from postseal.core.audit._auditor import Auditor
 from postseal.core.audit._flood import FloodLimit
 from postseal.core.audit._log import QuietLog
-from postseal.core.audit._records import AlarmEvent, AuditEvent, MoreEvents
+from postseal.core.audit._records import AlarmEvent, AuditEvent, Counted, MoreEvents
 from postseal.core.audit._sink import AuditSink
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "AuditEvent",
     "AuditSink",
     "Auditor",
+    "Counted",
     "FloodLimit",
     "MoreEvents",
     "QuietLog",

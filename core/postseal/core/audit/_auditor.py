@@ -15,7 +15,7 @@ from postseal.core.audit._alarm import Alarm, AlarmLimits
 from postseal.core.audit._flood import Flood, FloodLimit
 from postseal.core.audit._log import Seldom, audit_log
 from postseal.core.audit._queue import Queue
-from postseal.core.audit._records import AlarmEvent, AuditEvent, MoreEvents, Record
+from postseal.core.audit._records import AlarmEvent, AuditEvent, Counted, MoreEvents, Record
 from postseal.core.audit._sink import AuditSink
 from postseal.core.counting import OTHERS, Tallies
 from postseal.core.errors import AuditUnavailable, ConfigError, Verdict
@@ -47,8 +47,9 @@ class Auditor:
         monotonic: Seconds.
 
     Attributes:
-        sealed: Messages sealed, by destination.
-        passed: Messages opened or verified, by the destination at which they lay.
+        sealed: Messages sealed, by destination and mode of producers.
+        unsealed: Messages that went out as they were, because that mode seals nothing, likewise.
+        passed: Messages opened or verified, by the destination at which they lay and the mode of consumers.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Auditor:
         self._monotonic = monotonic
         self._outlets = [_Outlet(None, log), *(_Outlet(sink, sink.limit) for sink in _checked(sinks))]
         self.sealed = Tallies()
+        self.unsealed = Tallies()
         self.passed = Tallies()
         self._lock = ForkSafeLock()
         self._troubles = Seldom()
@@ -80,7 +82,7 @@ class Auditor:
 
     def begin_again(self) -> None:
         """Begin with nothing: in a forked child, whose counts are its own."""
-        self._counts: Counter[tuple[Verdict, str]] = Counter()
+        self._counts: Counter[Counted] = Counter()
         self._refused: Counter[str] = Counter()
         self._clear = 0
         self._failures: Counter[str] = Counter()
@@ -102,6 +104,14 @@ class Auditor:
     @property
     def counts_by_destination(self) -> dict[tuple[Verdict, str], int]:
         """The same at each destination; those beyond the first 8,192 are counted together, as ``(others)``."""
+        totals: Counter[tuple[Verdict, str]] = Counter()
+        for kind, count in self.counts_by_kind.items():
+            totals[kind.verdict, kind.destination] += count
+        return dict(totals)
+
+    @property
+    def counts_by_kind(self) -> dict[Counted, int]:
+        """The same by mode and outcome, too: so that one sees what *enforce* would refuse."""
         with self._lock:
             return dict(self._counts)
 
@@ -184,16 +194,14 @@ class Auditor:
             ) from None
 
     def _count(self, event: AuditEvent) -> None:
-        kind = event.verdict, event.destination
+        kind = Counted(event.verdict, event.destination, event.mode, event.outcome)
         if kind not in self._counts and len(self._counts) >= _MAX_KINDS:
-            kind = event.verdict, OTHERS
+            kind = kind._replace(destination=OTHERS)
         self._counts[kind] += 1
         if not event.handed_on:
             self._refused[event.verdict.value] += 1
-        elif (
-            event.verdict is Verdict.CLEAR
-        ):  # all others that are handed on were opened, and are counted there
-            self._clear += 1
+        elif event.verdict in (Verdict.CLEAR, Verdict.UNPROTECTED):
+            self._clear += 1  # all others that are handed on were opened, and are counted there
 
     def _look(self, event: AuditEvent | None, moment: datetime, now: float) -> AlarmEvent | None:
         """Have the alarm look, if it must: under the lock."""
@@ -303,7 +311,7 @@ def _checked(sinks: Iterable[AuditSink]) -> tuple[AuditSink, ...]:
 def _log(record: Record) -> None:
     log, extra = audit_log(), {"postseal": record.as_dict()}
     if isinstance(record, AuditEvent):
-        word = "accepted" if record.handed_on else "refused"
+        word = "let through" if record.let_through else "accepted" if record.handed_on else "refused"
         log.warning(
             "%s: %s at %s (%s)", word, record.verdict.value, record.destination, record.detail, extra=extra
         )

@@ -5,11 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from postseal.core.errors import Verdict
 
-__all__ = ["AlarmEvent", "AuditEvent", "MoreEvents", "Record"]
+__all__ = ["AlarmEvent", "AuditEvent", "Counted", "MoreEvents", "Record"]
+
+
+Outcome: TypeAlias = Literal["refused", "let-through", "handed-on"]
+
+
+class Counted(NamedTuple):
+    """A kind of event, as they are counted.
+
+    Attributes:
+        verdict: Why, in one word.
+        destination: Where they lay.
+        mode: Of consumers there at that time.
+        outcome: ``"refused"``; ``"let-through"`` where only the mode let it through; ``"handed-on"`` where *enforce* does so, too.
+    """
+
+    verdict: Verdict
+    destination: str
+    mode: str
+    outcome: Outcome
 
 
 class AuditEvent(NamedTuple):
@@ -27,6 +46,8 @@ class AuditEvent(NamedTuple):
         unverified_key_id: The signing key that it names, or the wrapping keys.
         coordinates: Where the broker has it: topic, partition and offset, or the broker's message id.
         handed_on: Whether it was delivered all the same: clear text that is tolerated, a duplicate where the policy delivers them.
+        let_through: Whether only the mode let it through: in ``"enforce"`` it would have been refused.
+        mode: In force there; empty where no policy speaks of it.
     """
 
     time: datetime
@@ -40,6 +61,13 @@ class AuditEvent(NamedTuple):
     unverified_key_id: str | None = None
     coordinates: Mapping[str, str | int] = MappingProxyType({})
     handed_on: bool = False
+    let_through: bool = False
+    mode: str = ""
+
+    @property
+    def outcome(self) -> Outcome:
+        """What became of it, in a word."""
+        return "let-through" if self.let_through else "handed-on" if self.handed_on else "refused"
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON takes it."""

@@ -125,10 +125,17 @@ POLICY: Final = Table(
     Option(
         "mode",
         Word(*get_args(Mode)),
-        "`enforce`; `tolerate` also accepts clear text until its date; `observe` only tells what would be refused; `off` does nothing.",
+        "`enforce`; `tolerate` also accepts clear text until its date; `observe` seals nothing, hands on clear text, and tells what "
+        "`enforce` would refuse; `off` does nothing.",
         default="enforce",
     ),
-    Option("tolerate_until", Day(), "When `tolerate` ends. Mandatory there."),
+    Option(
+        "produce_mode",
+        Word("off", "observe", "enforce"),
+        "The mode of producers, where it is another than `mode`.",
+    ),
+    Option("consume_mode", Word(*get_args(Mode)), "The mode of consumers, likewise."),
+    Option("tolerate_until", Day(), "When `tolerate` ends for consumers. Mandatory there."),
     Option(
         "on_refused",
         Word(*get_args(OnRefused)),
@@ -217,14 +224,14 @@ class _Checks:
 
     def __init__(self, at: At, name: object) -> None:
         self._at = at
-        self._who = f"policy {name!r}" if isinstance(name, str) else "a policy"
+        self.who = f"policy {name!r}" if isinstance(name, str) else "a policy"
 
     def wrong(self, option: str | None, text: str) -> None:
         """Note what is wrong with *option*; with None, with the policy as a whole."""
         if option is None:
-            self._at.wrong(f"{self._who}: {text}", key=True)
+            self._at.wrong(f"{self.who}: {text}", key=True)
         else:
-            (self._at / option).wrong(f"{self._who}: {text}")
+            (self._at / option).wrong(f"{self.who}: {text}")
 
 
 def _check_options(options: Mapping[str, Any], at: At, raw: Mapping[str, Any], now: datetime) -> None:
@@ -233,15 +240,11 @@ def _check_options(options: Mapping[str, Any], at: At, raw: Mapping[str, Any], n
     wrong = {POLICY.meant(name) for name in raw.keys() - options.keys()}
     if "protection" not in wrong:
         _check_protection(options, wrong, checks)
-    mode, until = options.get("mode", "enforce"), options.get("tolerate_until")
-    if mode == "tolerate" and until is None and "tolerate_until" not in wrong:
-        checks.wrong("mode", "mode = 'tolerate' needs tolerate_until, a date: toleration must end")
-    if mode != "tolerate" and until is not None and "mode" not in wrong:
-        checks.wrong("tolerate_until", "tolerate_until says nothing without mode = 'tolerate'")
-    if mode == "tolerate" and until is not None and until <= now:
-        checks.wrong(
-            "tolerate_until",
-            f"tolerate_until is past ({raw['tolerate_until']}): set mode = 'enforce', or a later date",
+    _check_toleration(options, wrong, checks, raw, now)
+    producing = options.get("produce_mode") or options.get("mode", "enforce")
+    if producing in ("off", "observe") and options.get("consume_mode") == "enforce":
+        (at / "consume_mode").warn(
+            f"{checks.who}: consume_mode = 'enforce' refuses what producers send while their mode is {producing!r}"
         )
     on_refused, quarantine = options.get("on_refused"), options.get("quarantine")
     if on_refused == "quarantine" and quarantine is None and "quarantine" not in wrong:
@@ -259,6 +262,22 @@ def _check_options(options: Mapping[str, Any], at: At, raw: Mapping[str, Any], n
             (at / "accept_from" / index).wrong(
                 f"accept_from names {pattern!r}, which is one of its destinations already"
             )
+
+
+def _check_toleration(
+    options: Mapping[str, Any], wrong: set[str], checks: _Checks, raw: Mapping[str, Any], now: datetime
+) -> None:
+    option = "consume_mode" if "consume_mode" in options else "mode"
+    mode, until = options.get(option, "enforce"), options.get("tolerate_until")
+    if mode == "tolerate" and until is None and "tolerate_until" not in wrong:
+        checks.wrong(option, f"{option} = 'tolerate' needs tolerate_until, a date: toleration must end")
+    if mode != "tolerate" and until is not None and not wrong & {"mode", "consume_mode"}:
+        checks.wrong("tolerate_until", f"tolerate_until says nothing without {option} = 'tolerate'")
+    if mode == "tolerate" and until is not None and until <= now:
+        checks.wrong(
+            "tolerate_until",
+            f"tolerate_until is past ({raw['tolerate_until']}): set {option} = 'enforce', or a later date",
+        )
 
 
 def _placed(options: Mapping[str, Any], option: str) -> Iterator[tuple[int, Any]]:

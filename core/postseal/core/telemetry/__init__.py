@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from postseal.core.counting import Tallies
 from postseal.core.errors import KeyBroken, KeyRefused, KeyUnavailable, MissingExtraError, NotMine, Refused
 from postseal.core.keys import KeyContext, KeyProvider, NewDataKey, PublicKeys, Recipient
 from postseal.core.resilience import measures
@@ -42,11 +43,16 @@ _SYSTEMS: Final = {"sqs": "aws_sqs", "sns": "aws.sns"}
 
 METRICS: Final = {
     "postseal.sealed.messages": ("counter", "{message}", "Messages sealed."),
+    "postseal.unsealed.messages": (
+        "counter",
+        "{message}",
+        "Messages that went out as they were, because the mode seals nothing.",
+    ),
     "postseal.opened.messages": ("counter", "{message}", "Messages opened or verified."),
     "postseal.audit.events": (
         "counter",
         "{message}",
-        "Messages refused, and those handed on that were told of, by verdict.",
+        "Messages refused, and those handed on that were told of, by verdict, mode and outcome.",
     ),
     "postseal.audit.lost": ("counter", "{line}", "Audit lines that never reached their sink."),
     "postseal.alarm": ("gauge", "", "1 while the alarm of refused messages is raised."),
@@ -105,8 +111,9 @@ class Telemetry:
         self._message_spans = message_spans
         self._tracer = trace.get_tracer("postseal", tracer_provider=tracer_provider)
         self._meter = metrics.get_meter("postseal", meter_provider=meter_provider)
-        self._each("postseal.sealed.messages", lambda sealer: _placed(sealer.auditor.sealed.values_now))
-        self._each("postseal.opened.messages", lambda sealer: _placed(sealer.auditor.passed.values_now))
+        self._each("postseal.sealed.messages", lambda sealer: _placed(sealer.auditor.sealed))
+        self._each("postseal.unsealed.messages", lambda sealer: _placed(sealer.auditor.unsealed))
+        self._each("postseal.opened.messages", lambda sealer: _placed(sealer.auditor.passed))
         self._each("postseal.audit.events", _events)
         self._each("postseal.audit.lost", lambda sealer: {(): sealer.auditor.lost})
         self._each("postseal.alarm", lambda sealer: {(): int(sealer.auditor.alarmed)})
@@ -270,14 +277,22 @@ def _place(destination: str) -> dict[str, str]:
     )
 
 
-def _placed(counts: Mapping[str, int]) -> dict[tuple[tuple[str, str], ...], int]:
-    return {tuple(_place(destination).items()): count for destination, count in counts.items()}
+def _placed(tallies: Tallies) -> dict[tuple[tuple[str, str], ...], int]:
+    return {
+        (*_place(destination).items(), ("postseal.mode", mode)): count
+        for (destination, mode), count in tallies.by_mode.items()
+    }
 
 
 def _events(sealer: Sealer) -> dict[tuple[tuple[str, str], ...], int]:
     return {
-        (("postseal.verdict", verdict.value), *_place(destination).items()): count
-        for (verdict, destination), count in sealer.auditor.counts_by_destination.items()
+        (
+            ("postseal.verdict", kind.verdict.value),
+            *_place(kind.destination).items(),
+            ("postseal.mode", kind.mode),
+            ("postseal.outcome", kind.outcome),
+        ): count
+        for kind, count in sealer.auditor.counts_by_kind.items()
     }
 
 
