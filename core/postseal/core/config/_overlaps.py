@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from postseal.core.policy import specificity, wildcard
@@ -18,8 +20,9 @@ def overlaps(patterns: Mapping[str, tuple[Any, str]]) -> Iterator[tuple[str, str
     """
     order = {pattern: index for index, pattern in enumerate(patterns)}
     wild = [pattern for pattern in patterns if wildcard(pattern)]
+    ends = _Ends(patterns)
     for pattern in wild:
-        for other in patterns:
+        for other in sorted(ends.candidates(pattern), key=order.__getitem__):
             if other == pattern or patterns[other][0] == patterns[pattern][0]:
                 continue
             if wildcard(other) and order[other] < order[pattern]:
@@ -31,6 +34,47 @@ def overlaps(patterns: Mapping[str, tuple[Any, str]]) -> Iterator[tuple[str, str
             winner, tie = patterns[first][1], _rank(first) == _rank(second)
             why = "both are as specific, so the first in the file wins" if tie else "the more specific wins"
             yield later, earlier, f"{first!r} overlaps {second!r} of {patterns[second][1]}; {why}: {winner}"
+
+
+class _Ends:
+    """Knows with what all destinations begin and end that a pattern means: so that of thousands only a few pairs are looked at.
+
+    A destination that two patterns mean begins as both do, so that one of their beginnings is the beginning of the other; and ends likewise.
+    """
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        self._ends = {pattern: _ends_of(pattern) for pattern in patterns}
+        self._by_start: dict[str, list[str]] = {}
+        for pattern, (start, _) in self._ends.items():
+            self._by_start.setdefault(start, []).append(pattern)
+        self._starts = sorted(self._by_start)
+        self._lengths = sorted({len(start) for start in self._starts})
+
+    def candidates(self, pattern: str) -> Iterator[str]:
+        """Yield the patterns that may mean some destination that *pattern* means; itself, too."""
+        start, end = self._ends[pattern]
+        for other in self._by_starts(start):
+            other_end = self._ends[other][1]
+            if end.endswith(other_end) or other_end.endswith(end):
+                yield other
+
+    def _by_starts(self, start: str) -> Iterator[str]:
+        for length in self._lengths[: bisect_left(self._lengths, len(start))]:
+            yield from self._by_start.get(start[:length], ())
+        for each in islice(self._starts, bisect_left(self._starts, start), None):
+            if not each.startswith(start):
+                return
+            yield from self._by_start[each]
+
+
+def _ends_of(pattern: str) -> tuple[str, str]:
+    """Return with what every destination begins and ends that *pattern* means."""
+    if not wildcard(pattern):
+        return pattern, pattern
+    first = min(at for sign in "*#" if (at := pattern.find(sign)) >= 0)
+    last = max(pattern.rfind("*"), pattern.rfind("#"))
+    # `orders.#` means `orders`, too, and `#.new` means `new`.
+    return pattern[:first].removesuffix("."), pattern[last + 1 :].removeprefix(".")
 
 
 def _rank(pattern: str) -> float:
