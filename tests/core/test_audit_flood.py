@@ -6,6 +6,7 @@ import errno
 import gc
 import logging
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -263,6 +264,50 @@ def test_it_is_over_only_when_a_whole_window_has_less_than_half_and_may_be_raise
     minute(0)
     assert [alarm.raised for alarm in alarms] == [True, False, True, False]
     assert not auditor.alarmed
+
+
+@pytest.mark.parametrize(
+    ("option", "word", "hint"),
+    [
+        ("audit_log", "usuall", "did you mean 'usual'"),
+        ("alarm", "Usual", "did you mean 'usual'"),
+        ("audit_log", "off", "None"),
+        ("alarm", FloodLimit(), "AlarmLimits"),
+        ("audit_log", 5, "FloodLimit"),
+    ],
+)
+def test_an_unknown_word_is_an_error_before_anything_is_sent(option, word, hint):
+    with pytest.raises(ConfigError, match=option) as error:
+        Party(policy(), **{option: word})
+    assert hint in str(error.value)
+
+
+ENDS = """
+import warnings
+warnings.simplefilter("ignore")
+from postseal.core import Policy, Refused, Sealer, UnsafeLocalKeys
+orders = Policy(name="orders", destinations=["kafka:orders"], keys=["main"])
+sealer = Sealer(sender="shop", policies=[orders], keys={"main": UnsafeLocalKeys.ephemeral()})
+for _ in range(100):
+    try:
+        sealer.open(b"clear", destination="kafka:orders")
+    except Refused:
+        pass
+CLOSE
+"""
+
+
+@pytest.mark.parametrize("ends", ["sealer.close()", "sealer.auditor.flush()", ""])
+def test_a_sealer_that_ends_says_nothing_on_stderr_where_no_logging_is_configured(ends):
+    """E7: Python shows warnings there then; the first few of refused messages are enough. Where logging is configured, how many more is told."""
+    for setup, told in (("", 0), ("import logging; logging.basicConfig()", 1)):
+        script = setup + ENDS.replace("CLOSE", ends)
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+        )
+        assert done.stdout == ""
+        assert done.stderr.count("refused: unprotected at kafka:orders") == 5
+        assert done.stderr.count("and 95 more like it") == told
 
 
 def test_messages_that_came_long_before_cannot_hide_a_burst():

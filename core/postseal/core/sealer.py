@@ -25,6 +25,7 @@ from postseal.core.errors import (
     Refused,
     TooLarge,
     Verdict,
+    nearest,
 )
 from postseal.core.forking import ForkSafeLock
 from postseal.core.incoming import Beside, Examined, Incoming
@@ -172,8 +173,8 @@ class Sealer:
         self.auditor = Auditor(
             on_audit,
             sinks=audit,
-            log=FloodLimit() if audit_log == "usual" else audit_log,
-            alarm=AlarmLimits() if alarm == "usual" else alarm,
+            log=_usual(audit_log, FloodLimit, "audit_log"),
+            alarm=_usual(alarm, AlarmLimits, "alarm"),
             on_alarm=on_alarm,
             clock=clock,
             monotonic=monotonic,
@@ -1304,6 +1305,20 @@ def _put(ways: dict[_K, _T], where: _K, way: _T) -> None:
     while len(ways) >= _MAX_DESTINATIONS:
         del ways[next(iter(ways))]
     ways[where] = way
+
+
+def _usual(given: _T | Literal["usual"] | None, kind: type[_T], option: str) -> _T | None:
+    """Return what "usual" stands for, or what was given.
+
+    Raises:
+        ConfigError: It is neither, nor None.
+    """
+    if given is None or isinstance(given, kind):
+        return given
+    if given == "usual":
+        return kind()
+    hint = nearest(given, ("usual",)) if isinstance(given, str) else ""
+    raise ConfigError(f'{option} must be "usual", {kind.__name__}(...) or None, not {given!r}{hint}')
 
 
 def _check_ledger(ledger: Ledger | None, policies: Policies) -> None:

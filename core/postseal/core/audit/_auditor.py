@@ -165,9 +165,14 @@ class Auditor:
             self._sound(alarm)
 
     def flush(self, seconds: float = 5.0) -> bool:
-        """Tell everything that was held back, and wait at most *seconds* for each sink; tell whether all was written."""
+        """Tell everything that was held back, and wait at most *seconds* for each sink; tell whether all was written.
+
+        Where no logging is configured, Python would write it to stderr: a program that ends well says nothing there.
+        """
         with self._lock:
             lines = [(outlet, more) for outlet in self._outlets for more in outlet.flood.rest()]
+        if any(outlet.sink is None for outlet, _ in lines) and not audit_log().hasHandlers():
+            lines = [(outlet, more) for outlet, more in lines if outlet.sink is not None]
         _emit(lines)
         queues = [outlet.queue for outlet in self._outlets if outlet.queue is not None]
         return sum(queue.flush(seconds) for queue in queues) == len(queues)

@@ -39,7 +39,7 @@ def overlaps(patterns: Mapping[str, tuple[Any, str]]) -> Iterator[tuple[str, str
 class _Ends:
     """Knows with what all destinations begin and end that a pattern means: so that of thousands only a few pairs are looked at.
 
-    A destination that two patterns mean begins as both do, so that one of their beginnings is the beginning of the other; and ends likewise.
+    A destination that two patterns mean begins as both do: one of their beginnings is the beginning of the other. And it ends likewise.
     """
 
     def __init__(self, patterns: Iterable[str]) -> None:
