@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import ClassVar, Any
 
 import confluent_kafka.aio
 from confluent_kafka import TopicPartition
@@ -124,6 +124,8 @@ async def _as_it_is(value: bytes | None, _: object = None) -> bytes | None:
 
 class AIOSerializerLine(AIOLine):
     """`AsyncSealingSerializer` and `AsyncOpeningDeserializer` with the client's own asyncio classes; the rest is the program's."""
+
+    settled_by_client: ClassVar[bool] = True
 
     def consumer(self, sealer: Sealer, place: str, **conf: Any) -> Any:
         storing = {"enable.auto.offset.store": False}  # by hand, once a message was opened

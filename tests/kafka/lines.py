@@ -228,6 +228,8 @@ class SerializingLine(ClientLine):
 class SerializerLine(KafkaLine):
     """`SealingSerializer` and `OpeningDeserializer` in the stock clients; what these do not do, the program does."""
 
+    settled_by_client: ClassVar[bool] = True
+
     def consumer(self, sealer: Sealer, place: str, **conf: Any) -> Any:
         return confluent_kafka.DeserializingConsumer(
             self.consuming(place, **conf)
