@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import ClassVar, Any
+from typing import Any, ClassVar
 
 import confluent_kafka.aio
 from confluent_kafka import TopicPartition
