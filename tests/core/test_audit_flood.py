@@ -27,7 +27,7 @@ from postseal.core import (
     Verdict,
 )
 from postseal.core.audit import Auditor
-from postseal.core.counting import Tallies, Tally
+from postseal.core.counting import TalliesByMode, Tally
 from tests.core.kit import HERE, Clock, Party, party, policy
 
 FORGED = AuditEvent(datetime.now(UTC), Verdict.FORGED, "wrong", HERE, "orders")
@@ -520,7 +520,7 @@ def test_a_tally_is_exact_under_threads_and_reading_does_not_count():
 
 
 def test_there_is_an_end_to_the_names_that_are_counted_apart():
-    tallies = Tallies()
+    tallies = TalliesByMode()
     for number in range(9000):
         tallies[f"kafka:{number}", "enforce"].tick()
     assert len(tallies) == 8193

@@ -9,7 +9,7 @@ from typing import Final
 
 from postseal.core.forking import begin_again_in_child
 
-__all__ = ["Tallies", "Tally"]
+__all__ = ["Tallies", "TalliesByMode", "Tally"]
 
 _MAX_NAMES: Final = 8192
 OTHERS: Final = "(others)"
@@ -47,7 +47,26 @@ class Tally:
         return seen
 
 
-class Tallies(dict[tuple[str, str], Tally]):
+class Tallies(dict[str, Tally]):
+    """A `Tally` for each name, made when it is first asked for; one for all names beyond the first 8,192."""
+
+    def __missing__(self, name: str) -> Tally:
+        if len(self) >= _MAX_NAMES and name != OTHERS:
+            return self[OTHERS]
+        return self.setdefault(name, Tally())
+
+    @property
+    def values_now(self) -> dict[str, int]:
+        """What each counted, by name."""
+        return {name: tally.value for name, tally in tuple(self.items())}
+
+    @property
+    def total(self) -> int:
+        """What all counted."""
+        return sum(self.values_now.values())
+
+
+class TalliesByMode(dict[tuple[str, str], Tally]):
     """A `Tally` for each name and mode, made when it is first asked for; one a mode for all beyond the first 8,192."""
 
     def __missing__(self, key: tuple[str, str]) -> Tally:

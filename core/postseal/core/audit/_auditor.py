@@ -17,7 +17,7 @@ from postseal.core.audit._log import Seldom, audit_log
 from postseal.core.audit._queue import Queue
 from postseal.core.audit._records import AlarmEvent, AuditEvent, Counted, MoreEvents, Record
 from postseal.core.audit._sink import AuditSink
-from postseal.core.counting import OTHERS, Tallies
+from postseal.core.counting import OTHERS, TalliesByMode
 from postseal.core.errors import AuditUnavailable, ConfigError, Verdict
 from postseal.core.forking import ForkSafeLock, begin_again_in_child
 
@@ -69,9 +69,9 @@ class Auditor:
         self._clock = clock
         self._monotonic = monotonic
         self._outlets = [_Outlet(None, log), *(_Outlet(sink, sink.limit) for sink in _checked(sinks))]
-        self.sealed = Tallies()
-        self.unsealed = Tallies()
-        self.passed = Tallies()
+        self.sealed = TalliesByMode()
+        self.unsealed = TalliesByMode()
+        self.passed = TalliesByMode()
         self._lock = ForkSafeLock()
         self._troubles = Seldom()
         self._at_exit = False

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from postseal.core.counting import Tallies
+from postseal.core.counting import TalliesByMode
 from postseal.core.errors import KeyBroken, KeyRefused, KeyUnavailable, MissingExtraError, NotMine, Refused
 from postseal.core.keys import KeyContext, KeyProvider, NewDataKey, PublicKeys, Recipient
 from postseal.core.resilience import measures
@@ -277,7 +277,7 @@ def _place(destination: str) -> dict[str, str]:
     )
 
 
-def _placed(tallies: Tallies) -> dict[tuple[tuple[str, str], ...], int]:
+def _placed(tallies: TalliesByMode) -> dict[tuple[tuple[str, str], ...], int]:
     return {
         (*_place(destination).items(), ("postseal.mode", mode)): count
         for (destination, mode), count in tallies.by_mode.items()
