@@ -15,11 +15,12 @@ from postseal.core.audit import AuditSink
 from postseal.core.config._audit import alarm_of, file_of, flood_of, syslog_of
 from postseal.core.config._keys import GIVEN, PROVIDERS, RESILIENCE, Material, made_resilient
 from postseal.core.config._kinds import FileRef
+from postseal.core.config._references import store_of
 from postseal.core.config._report import At
 from postseal.core.config._secrets import SecretRef, Secrets
 from postseal.core.config._signers import ALGORITHMS
 from postseal.core.errors import ConfigError
-from postseal.core.keys import KeyProvider
+from postseal.core.keys import KeyProvider, ReferenceStore
 from postseal.core.policy import Policy
 from postseal.core.signing import KeyRing, deduplication_key
 
@@ -103,6 +104,8 @@ class Maker:
         }
         if (ref := options.get("deduplication_secret")) is not None:
             arguments["deduplication_secret"] = self._deduplication(ref)
+        if (section := options.get("references")) is not None:
+            arguments["references"] = self._references(section)
         arguments |= self._audit(options.get("audit", {}))
         if (limits := options.get("alarm")) is not None:
             arguments["alarm"] = self._tried(self._at / "alarm", lambda: alarm_of(limits))
@@ -123,6 +126,13 @@ class Maker:
             return secret
 
         return self._tried(self._at / "deduplication_secret", get)
+
+    def _references(self, section: Mapping[str, Any]) -> ReferenceStore | None:
+        found = dict(section)
+        if "path" in found:
+            found["path"] = self._secrets.path(found["path"].name)
+        at = self._at / "references"
+        return self._same_or(self._digest(found, ["references"]), at, lambda: store_of(found))
 
     # -- the audit -----------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from postseal.core.config._audit import ALARM, AUDIT
 from postseal.core.config._keys import KeysKind
 from postseal.core.config._kinds import Either, Listed, Named, Option, Table, Tables
 from postseal.core.config._policies import POLICY
+from postseal.core.config._references import ReferencesKind
 from postseal.core.config._secrets import Secret
 from postseal.core.config._signers import SignerKind
 
@@ -43,6 +44,11 @@ FILE: Final = Table(
         "What must be done for which destination.",
         required="a file without a [[policy]] protects nothing",
     ),
+    Option(
+        "references",
+        ReferencesKind(),
+        "Where data keys are published that messages carry by reference: for policies with `key_by_reference`.",
+    ),
     Option("audit", AUDIT, "Where refused messages are told of: a file, syslog, `logging`. docs/audit.md."),
     Option("alarm", ALARM, "When refused messages are so many that the alarm is raised."),
     what="the file",
@@ -52,6 +58,7 @@ FILE: Final = Table(
         "key": "[keys.NAME]",
         "signer": "[signers.NAME]",
         "provider": "[keys.NAME]",
+        "store": "[references]",
         "algorithm": "[signers.NAME]",
     },
 )

@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AZURE_SECRET",
+    "aws_client",
     "azure_credential",
     "kms_client",
     "secret_of_aws",
     "secret_of_azure",
+    "table_client",
     "vault_client",
 ]
 
@@ -30,7 +32,8 @@ AZURE_SECRET: Final = re.compile(
 _SECRET_ARN: Final = re.compile(r"arn:[^:]+:secretsmanager:(?P<region>[^:]+):[^:]*:secret:.+")
 
 
-def kms_client(
+def aws_client(
+    service: str,
     *,
     region: str | None,
     profile: str | None = None,
@@ -39,7 +42,7 @@ def kms_client(
     read_timeout: float = 5.0,
     max_attempts: int = 3,
 ) -> Any:
-    """Make a client of AWS KMS. Timeouts in seconds.
+    """Make a client of a *service* of AWS, by boto3's name of it. Timeouts in seconds.
 
     Raises:
         ConfigError: There is no such profile, or no region is known.
@@ -50,17 +53,37 @@ def kms_client(
         from botocore.config import Config  # noqa: PLC0415
         from botocore.exceptions import BotoCoreError  # noqa: PLC0415
     except ImportError as missing:
-        raise MissingExtraError.naming("aws", "a client of AWS KMS", missing) from missing
+        raise MissingExtraError.naming("aws", "a client of AWS", missing) from missing
     config = Config(
         connect_timeout=connect_timeout,
         read_timeout=read_timeout,
         retries={"total_max_attempts": max_attempts, "mode": "standard"},
     )
     try:
-        session = boto3.Session(profile_name=profile)
-        return session.client("kms", region_name=region, endpoint_url=endpoint_url, config=config)
+        session: Any = boto3.Session(profile_name=profile)
+        return session.client(service, region_name=region, endpoint_url=endpoint_url, config=config)
     except (BotoCoreError, ValueError) as error:
-        raise ConfigError(f"no client of AWS KMS: {error}") from None
+        raise ConfigError(f"no client of AWS {service}: {error}") from None
+
+
+def kms_client(**options: Any) -> Any:
+    """Make a client of AWS KMS. Options and errors are those of `aws_client`."""
+    return aws_client("kms", **options)
+
+
+def table_client(account: str, table: str, credential: TokenCredential) -> Any:
+    """Make a client of a *table* of Azure Storage or Cosmos DB.
+
+    Raises:
+        MissingExtraError: azure-data-tables is not installed.
+    """
+    try:
+        from azure.data.tables import TableClient  # noqa: PLC0415 - loaded by who uses it
+    except ImportError as missing:
+        raise MissingExtraError.naming("azure-tables", "a client of Azure tables", missing) from missing
+    return TableClient(
+        account, table, credential=credential, connection_timeout=2, read_timeout=5, retry_total=2
+    )
 
 
 def azure_credential(kind: str = "default", client_id: str | None = None) -> TokenCredential:
