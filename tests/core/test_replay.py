@@ -170,6 +170,7 @@ def test_each_reader_is_a_place_of_its_own(ledger):
     quick = here.sealer.open_at_hand(HERE, "billing")(here.seal(BODY, destination=HERE))
     assert quick is not None
     assert quick.verdict is Verdict.OK
+    assert here.sealer.body_at_hand(HERE)(here.seal(BODY, destination=HERE)) is None  # the ledger is to know
 
 
 def test_a_dead_letter_is_known_for_what_it_is(ledger):

@@ -232,25 +232,27 @@ def test_what_is_sealed_at_hand_opens_and_is_only_the_common_case(form):
 def test_what_is_opened_at_hand_is_what_open_gives_and_only_the_common_case(form):
     """An adapter calls it for every message, and `open` or `aopen`, which say why, where it gives nothing."""
     one = party(form)
-    at_once = one.sealer.open_at_hand(HERE)
+    at_once, body_at_once = one.sealer.open_at_hand(HERE), one.sealer.body_at_hand(HERE)
     envelope, another = (one.seal(BODY, destination=HERE) for _ in range(2))
-    assert at_once(envelope) is None  # nothing like it was opened yet
+    empty = one.seal(b"", destination=HERE)
+    assert at_once(envelope) is body_at_once(envelope) is None  # nothing like it was opened yet
     one.open(envelope, destination=HERE)
     if form.startswith("integrity"):
-        assert at_once(another) is None
+        assert at_once(another) is body_at_once(another) is None
         return
+    assert (body_at_once(another), body_at_once(empty)) == (BODY, b"")
     ours, theirs = at_once(another), one.open(another, destination=HERE)
     assert (ours.body, ours.message_id, ours.sent_at) == (BODY, theirs.message_id, theirs.sent_at)
     assert (ours.sender, ours.origin, ours.verdict) == (theirs.sender, theirs.origin, theirs.verdict)
     for at in range(len(another)):
         changed = bytearray(another)
         changed[at] ^= 1
-        assert at_once(bytes(changed)) is None
+        assert at_once(bytes(changed)) is body_at_once(bytes(changed)) is None
     for odd in (another[:-1], another + b"\0", b"", BODY, bytearray(another), "text", None, 5):
-        assert at_once(odd) is None
+        assert at_once(odd) is body_at_once(odd) is None
     assert one.events == []  # the whole way tells
     one.sealer.close()
-    assert at_once(another) is None
+    assert at_once(another) is body_at_once(another) is None
 
 
 def test_what_binds_a_header_is_not_opened_at_hand_without_it():
@@ -258,7 +260,7 @@ def test_what_binds_a_header_is_not_opened_at_hand_without_it():
     one = party(bind_headers=["a"])
     envelope = one.seal(BODY, destination=HERE, headers={"a": "1"})
     one.open(envelope, destination=HERE, headers={"a": "1"})
-    assert one.sealer.open_at_hand(HERE)(envelope) is None
+    assert one.sealer.open_at_hand(HERE)(envelope) is one.sealer.body_at_hand(HERE)(envelope) is None
 
 
 def test_what_expired_is_not_opened_at_hand():
@@ -266,10 +268,10 @@ def test_what_expired_is_not_opened_at_hand():
     expires_at = datetime.fromtimestamp(NOW // 1000 + 60, UTC)
     envelope = one.seal(BODY, destination=HERE, expires_at=expires_at)
     one.open(envelope, destination=HERE)
-    at_once = one.sealer.open_at_hand(HERE)
-    assert at_once(envelope).body == BODY
+    at_once, body_at_once = one.sealer.open_at_hand(HERE), one.sealer.body_at_hand(HERE)
+    assert at_once(envelope).body == body_at_once(envelope) == BODY
     one.clock.ms += 61_000
-    assert at_once(envelope) is None
+    assert at_once(envelope) is body_at_once(envelope) is None
 
 
 def test_what_is_sealed_at_hand_has_its_content_type():
@@ -332,7 +334,7 @@ def test_what_binds_headers_is_not_opened_at_hand_even_where_the_policy_demands_
     plain = one.seal(BODY, destination=HERE)
     for sealed in (plain, bound, plain):
         assert one.open(sealed, destination=HERE).body == BODY
-        assert one.sealer.open_at_hand(HERE)(bound) is None
+        assert one.sealer.open_at_hand(HERE)(bound) is one.sealer.body_at_hand(HERE)(bound) is None
     with pytest.raises(Refused):
         one.open(bound, destination=HERE, headers={"a": "added"})
 

@@ -14,7 +14,7 @@ from confluent_kafka.error import ValueDeserializationError
 from confluent_kafka.serialization import SerializationError
 
 from postseal.core import ConfigError, Policy, Refused, Sealer, Verdict
-from postseal.kafka import Consumer, DeserializingConsumer, Producer, RefusedMessage
+from postseal.kafka import Consumer, DeserializingConsumer, Producer, RefusedMessage, _opening
 from postseal.kafka._partitions import Troubles
 from tests.contract import Raw, World
 from tests.kafka.lines import ClientLine
@@ -203,6 +203,150 @@ class TestOffsets:
 
             until(lambda: len(ends) >= 4, step)
             assert set(ends) == {KafkaError._PARTITION_EOF}
+
+
+def _close(consumer: Consumer) -> None:
+    consumer.close()
+
+
+def _leave(consumer: Consumer) -> None:
+    with consumer:
+        pass
+
+
+def _unsubscribe(consumer: Consumer) -> None:
+    consumer.unsubscribe()
+    until(lambda: not consumer.assignment(), lambda: consumer.poll(0.1))
+
+
+def _have_it_revoked(consumer: Consumer) -> None:
+    consumer.subscribe(["^no-such-topic"])
+    until(lambda: not consumer.assignment(), lambda: consumer.poll(0))
+
+
+class TestOffsetsOfMany:
+    """`poll` stores one offset for many messages: late, and never too late."""
+
+    @pytest.fixture(autouse=True)
+    def _late(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(_opening, "_UNSTORED_FOR", 3600)
+
+    @pytest.fixture
+    def calls(self, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+        """What the client was told to store."""
+        calls: list[Any] = []
+        store = confluent_kafka.Consumer.store_offsets
+
+        def counting(consumer: Consumer, **arguments: Any) -> None:
+            calls.append(arguments)
+            store(consumer, **arguments)
+
+        monkeypatch.setattr(Consumer, "_client_store", counting)
+        return calls
+
+    def test_one_is_stored_for_many_messages(self, world: World, line: ClientLine, calls: list[Any]) -> None:
+        topic = line.place()
+        bodies = [b"%d" % number for number in range(50)]
+        policy = fill(world, line, topic, *bodies)
+        with consuming(line, world.sealer(policy), topic) as consumer:
+            assert take(consumer, 50) == bodies
+            assert len(calls) < 25
+            assert stored(consumer) == 50
+            assert consumer.poll(0.2) is None
+            assert len(calls) < 25
+
+    def test_none_waits_for_longer_than_it_may(
+        self, world: World, line: ClientLine, calls: list[Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(_opening, "_UNSTORED_FOR", 0)
+        topic = line.place()
+        policy = fill(world, line, topic, b"1", b"2", b"3")
+        with consuming(line, world.sealer(policy), topic) as consumer:
+            assert take(consumer, 3) == [b"1", b"2", b"3"]
+            assert len(calls) == 2
+
+    def test_whoever_waits_for_a_message_has_stored_the_last(self, world: World, line: ClientLine) -> None:
+        topic = line.place()
+        policy = fill(world, line, topic, b"1", b"2")
+        often = {"auto.commit.interval.ms": 50}
+        with consuming(line, world.sealer(policy), topic, **often) as consumer:
+            assert take(consumer, 2) == [b"1", b"2"]
+            partition = TopicPartition(topic, 0)
+            until(lambda: consumer.committed([partition], 10)[0].offset == 2, lambda: consumer.poll(0.2))
+
+    @pytest.mark.parametrize("end", [_close, _leave, _unsubscribe, _have_it_revoked])
+    def test_whatever_ends_it_commits_what_was_handed_on_last(
+        self, world: World, line: ClientLine, end: Callable[[Consumer], object]
+    ) -> None:
+        topic = line.place()
+        policy = fill(world, line, topic, b"1", b"2", b"3")
+        seldom = {"auto.commit.interval.ms": 600_000}
+        consumer = Consumer(line.consuming(topic, **seldom), sealer=world.sealer(policy))
+        consumer.subscribe([topic])
+        assert take(consumer, 3) == [b"1", b"2", b"3"]
+        end(consumer)
+        with consuming(line, world.sealer(policy), topic, subscribes=False) as other:
+            place = TopicPartition(topic, 0)
+            until(lambda: other.committed([place], 10)[0].offset == 3, lambda: other.poll(0.1))
+        consumer.close()
+
+    def test_giving_partitions_back_commits_what_was_handed_on_last(
+        self, world: World, line: ClientLine
+    ) -> None:
+        topic = line.place()
+        policy = fill(world, line, topic, b"1", b"2", b"3")
+        seldom = {"auto.commit.interval.ms": 600_000}
+        with consuming(line, world.sealer(policy), topic, subscribes=False, **seldom) as consumer:
+            place = TopicPartition(topic, 0, 0)
+            consumer.assign([place])
+            assert take(consumer, 3) == [b"1", b"2", b"3"]
+            consumer.unassign()
+            until(lambda: consumer.committed([place], 10)[0].offset == 3, lambda: consumer.poll(0.1))
+
+    def test_what_the_user_stores_counts(self, world: World, line: ClientLine) -> None:
+        topic = line.place()
+        policy = fill(world, line, topic, b"1", b"2", b"3")
+        with consuming(line, world.sealer(policy), topic) as consumer:
+            assert take(consumer, 3) == [b"1", b"2", b"3"]
+            consumer.store_offsets(offsets=[TopicPartition(topic, 0, 1)])
+            assert stored(consumer) == 1
+
+    def test_a_revoke_callback_may_commit(self, world: World, line: ClientLine) -> None:
+        topic = line.place()
+        policy = fill(world, line, topic, b"1", b"2")
+        committed: list[int] = []
+
+        def on_revoke(consumer: Consumer, partitions: list[TopicPartition]) -> None:
+            committed.extend(
+                each.offset for each in consumer.commit(asynchronous=False) if not each.partition
+            )
+
+        with consuming(
+            line, world.sealer(policy), topic, subscribes=False, **{"enable.auto.commit": False}
+        ) as consumer:
+            consumer.subscribe([topic], on_revoke=on_revoke)
+            assert take(consumer, 2) == [b"1", b"2"]
+            consumer.unsubscribe()
+            until(lambda: committed, lambda: consumer.poll(0.1))
+        assert committed == [2]
+
+    def test_what_comes_again_is_stored_anew(self, world: World, line: ClientLine) -> None:
+        topic = line.place()
+        policy = fill(world, line, topic, b"1", b"2", b"3")
+        with consuming(line, world.sealer(policy), topic) as consumer:
+            assert take(consumer, 3) == [b"1", b"2", b"3"]
+            consumer.seek(TopicPartition(topic, 0, 0))
+            assert take(consumer, 1) == [b"1"]
+            assert stored(consumer) == 1
+
+    def test_what_is_committed_by_name_is_committed(self, world: World, line: ClientLine) -> None:
+        topic = line.place()
+        policy = fill(world, line, topic, b"1", b"2", b"3")
+        with consuming(line, world.sealer(policy), topic) as consumer:
+            assert take(consumer, 3) == [b"1", b"2", b"3"]
+            [committed] = consumer.commit(offsets=[TopicPartition(topic, 0, 1)], asynchronous=False)
+            assert committed.offset == 1
+            assert stored(consumer) == 3
 
 
 class TestWhileTheKeyServiceIsAway:
@@ -707,7 +851,7 @@ class TestMistakes:
         topic = line.place()
         policy = fill(world, line, topic, b"1", b"2", b"3")
         sealer = world.sealer(policy)
-        open_at_hand = sealer.open_at_hand
+        body_at_hand = sealer.body_at_hand
         calls: list[int] = []
 
         def interrupted(call: Any) -> Any:
@@ -721,7 +865,7 @@ class TestMistakes:
 
         monkeypatch.setattr(sealer, "open", interrupted(sealer.open))
         monkeypatch.setattr(
-            sealer, "open_at_hand", lambda *args, **kwargs: interrupted(open_at_hand(*args, **kwargs))
+            sealer, "body_at_hand", lambda *args, **kwargs: interrupted(body_at_hand(*args, **kwargs))
         )
         bodies: list[bytes | None] = []
         with consuming(line, sealer, topic) as consumer:

@@ -35,6 +35,9 @@ class OpeningConsumer(Receiving, confluent_kafka.Consumer):
         conf, self._stores = take_over_storing(commits_told(conf, config, self), config)
         return conf, *rest
 
+    def __exit__(self, *_: object) -> None:
+        self.close()  # which the client's own does not call
+
 
 class Consumer(OpeningConsumer):
     """`confluent_kafka.Consumer` that opens what it hands on: swap the import, name the sealer.
@@ -46,7 +49,8 @@ class Consumer(OpeningConsumer):
         message = consumer.poll(10)
         print(message.value())
 
-    Offsets are stored when a message was opened, not when it was fetched. With ``"enable.auto.offset.store": False`` storing is left to the
+    Offsets are stored when a message was opened, not when it was fetched: by a later call, at most 10 ms behind while messages come, and
+    before any call that waits, commits or gives partitions back. With ``"enable.auto.offset.store": False`` storing is left to the
     caller, as ever, also that of messages which were discarded or sent to the quarantine.
 
     Args:

@@ -51,14 +51,14 @@ class Topic:
         destination: Its logical destination.
         policy: The policy in force there.
         quick: Seals a value that has nothing bound to it, if that can be done at once; gives None else.
-        open_quick: Opens one likewise.
+        open_quick: Opens one likewise, where no ledger is to be told of it.
     """
 
     name: str
     destination: str
     policy: Policy
     quick: Callable[[bytes], bytes | None] = field(default=lambda _: None, repr=False)
-    open_quick: Callable[[bytes], Opened | None] = field(default=lambda _: None, repr=False)
+    open_quick: Callable[[bytes], bytes | None] = field(default=lambda _: None, repr=False)
     binds: frozenset[str] = field(init=False)
     """Names of the headers to bind."""
     binds_key: bool = field(init=False)
@@ -122,7 +122,7 @@ class Topics(dict[str, Topic]):
         destination = _SCHEME + name
         generation = self._sealer.generation
         policy = self._sealer.policy_for(destination)
-        seal, open_ = self._sealer.at_hand(destination), self._sealer.open_at_hand(destination)
+        seal, open_ = self._sealer.at_hand(destination), self._sealer.body_at_hand(destination)
         topic = self[name] = Topic(name, destination, policy, seal, open_)
         if (
             self._sealer.generation != generation

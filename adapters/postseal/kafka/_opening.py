@@ -2,6 +2,9 @@
 
 librdkafka stores the offset of a message for the next commit when it hands it over: before we could know whether it opens. So that is
 switched off here and done by us, once a message was opened; and where opening has to wait, the partition is set back and paused.
+
+Storing an offset takes about as long as opening a message. So `poll` stores one for many: it notes the last message of each partition, and
+stores what is noted at most 10 ms later, when it has to wait for a message, and before anything that commits or changes partitions.
 """
 
 from __future__ import annotations
@@ -32,6 +35,8 @@ _STORE: Final = "enable.auto.offset.store"
 _YES: Final = frozenset(("true", "t", "1"))
 _NO: Final = frozenset(("false", "f", "0"))
 """How librdkafka reads booleans."""
+_UNSTORED_FOR: Final = 0.01
+"""Seconds for which an offset may be noted and not stored while messages come: what is done in them is done again after a crash."""
 _log: Final = logging.getLogger("postseal.kafka")
 
 
@@ -101,11 +106,13 @@ class Opening(Client):
     _paused_by_user: set[Partition]
     _where: Where
 
+    _unstored: dict[Partition, Message]
+    """The last message of each partition that was dealt with and whose offset is to be stored."""
+    _store_by: float
+    """When what is there is stored at the latest, on the monotonic clock; 0 where there is nothing."""
     _uncommitted: Uncommitted | None
     """Where there is a ledger."""
     _reader: str
-    _is_quick: bool
-    """Whether nothing has to be noted of a message but its offset."""
 
     def _open_with(self, sealer: Sealer, quarantine: Any, group: str) -> None:
         """Make ready, before the client itself is.
@@ -122,17 +129,18 @@ class Opening(Client):
         self._raising = deque()
         self._paused_by_user = set()
         self._where = Where()
+        self._unstored = {}
+        self._store_by = 0.0
         self._uncommitted = None if sealer.ledger is None else Uncommitted(sealer, group)
         self._reader = "" if sealer.ledger is None else group
-        self._is_quick = sealer.ledger is None
 
     # -- messages --------------------------------------------------------------------------------------------------
 
-    def _accept(self, message: Message) -> bool:
-        """Open *message* in place and store its offset; tell whether it is to be handed on."""
+    def _accept(self, message: Message, now: float) -> bool:
+        """Open *message* in place and note its offset; tell whether it is to be handed on. *now* is on the monotonic clock."""
         left = False
         try:
-            handed_on = self._open(message)
+            handed_on = self._open_quickly(message) or self._open(message)
         except _Left:
             handed_on, left = False, True
         except (KeyUnavailable, NotConfirmed) as error:
@@ -148,7 +156,7 @@ class Opening(Client):
         if self._troubles:
             self._troubles.over(partition_of(message))
         if self._stores and not left:
-            self._store(message)
+            self._store_later(message, now)
         return handed_on
 
     def _accept_all(self, messages: list[Message]) -> list[Message]:
@@ -162,7 +170,8 @@ class Opening(Client):
             if self._troubles and partition not in stopped:
                 self._troubles.over(partition)
             if self._stores:
-                self._store(message)
+                self._store_later(message, 0.0)
+        self._store_noted()
         return handed_on
 
     def _open_all(
@@ -180,7 +189,7 @@ class Opening(Client):
             if partition in stopped:
                 continue  # it comes again
             try:
-                if self._open(message):
+                if self._open_quickly(message) or self._open(message):
                     handed_on.append(message)
                 last[partition] = message
             except _Left:
@@ -194,6 +203,17 @@ class Opening(Client):
         return handed_on, last, stopped
 
     # -- one message -----------------------------------------------------------------------------------------------
+
+    def _open_quickly(self, message: Message) -> bool:
+        """Do what `_open` does in the common case, with nothing looked at that need not be; else nothing. Tell whether it was one."""
+        value = message.value()
+        if value is None or self._troubles:
+            return False
+        body = self._topics[message.topic() or ""].open_quick(value)
+        if body is None:
+            return False
+        message.set_value(body)
+        return True
 
     def _open(self, message: Message) -> bool:
         """Open *message* in place; tell whether it is to be handed on. False means that it was refused and settled.
@@ -211,9 +231,6 @@ class Opening(Client):
                 topic.policy.encrypt_headers and topic.policy.consuming == "enforce"
             ):  # what stands there was not sealed: it is not handed on as if it had been
                 message.set_headers(clear_headers(headers_of(message), topic.policy.encrypt_headers) or [])
-            return True
-        if self._is_quick and not self._troubles and (opened := topic.open_quick(value)) is not None:
-            message.set_value(opened.body)  # the common case, with nothing looked at that need not be
             return True
         if self._troubles and (verdict := self._known_verdict(message)) is not None:
             # Opened, refused and audited before; the quarantine did not take it then.
@@ -262,6 +279,18 @@ class Opening(Client):
         """Tell the ledger that these offsets are committed."""
         if self._uncommitted is not None:
             self._uncommitted.committed(partitions)
+
+    def _store_later(self, message: Message, now: float) -> None:
+        if not self._unstored:
+            self._store_by = now + _UNSTORED_FOR
+        self._unstored[message.topic() or "", message.partition() or 0] = message
+
+    def _store_noted(self) -> None:
+        """Store what was noted."""
+        self._store_by = 0.0
+        while self._unstored:
+            _, message = self._unstored.popitem()
+            self._store(message)
 
     def _store(self, message: Message) -> None:
         try:

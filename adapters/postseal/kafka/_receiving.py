@@ -38,8 +38,12 @@ class Receiving(Opening):
         """
         if not self._troubles and not self._raising:
             begun = time.monotonic()
-            message: Message | None = self._client_poll(timeout)
-            if message is None or message.error() is not None or self._accept(message):
+            message: Message | None = self._client_poll(0) if begun < self._store_by else None
+            if message is None:  # whoever waits has stored what there is
+                if self._unstored:
+                    self._store_noted()
+                message = self._client_poll(timeout)
+            if message is None or message.error() is not None or self._accept(message, begun):
                 return message
             if timeout >= 0:
                 timeout = max(0.0, begun + timeout - time.monotonic())
@@ -56,6 +60,7 @@ class Receiving(Opening):
             ConfigError: As in `poll`; no message of this call is lost by it.
         """
         end = time.monotonic() + timeout if timeout >= 0 else None
+        self._store_noted()
         while True:
             self._raise_held()
             self._go_on_where_due()
@@ -70,10 +75,13 @@ class Receiving(Opening):
         """Poll while partitions wait: wake up whenever one is due."""
         end = time.monotonic() + timeout if timeout >= 0 else None
         while True:
+            self._store_noted()
             self._raise_held()
             self._go_on_where_due()
             message = super().poll(self._slice(end))
-            if message is not None and (message.error() is not None or self._accept(message)):
+            if message is not None and (
+                message.error() is not None or self._accept(message, time.monotonic())
+            ):
                 return message
             if end is not None and time.monotonic() >= end:
                 return None
@@ -119,6 +127,7 @@ class Receiving(Opening):
             ConfigError: No policy speaks of one of their topics.
         """
         self._check(partition.topic for partition in partitions)
+        self._store_noted()
         self._forget_all()
         super().assign(partitions)
 
@@ -132,13 +141,20 @@ class Receiving(Opening):
         self._forget(partitions)
         super().incremental_assign(partitions)
 
+    def unsubscribe(self) -> None:
+        """Unsubscribe; all as in `confluent_kafka.Consumer.unsubscribe`."""
+        self._store_noted()
+        super().unsubscribe()
+
     def unassign(self) -> None:
         """Give all partitions back."""
+        self._store_noted()
         self._forget_all()
         super().unassign()
 
     def incremental_unassign(self, partitions: list[TopicPartition]) -> None:
         """Give *partitions* back."""
+        self._store_noted()
         self._forget(partitions)
         super().incremental_unassign(partitions)
 
@@ -155,11 +171,18 @@ class Receiving(Opening):
 
     def seek(self, partition: TopicPartition) -> None:
         """Go on from the offset of *partition*; whatever it waited for is over."""
+        self._store_noted()
         self._forget([partition])
         super().seek(partition)
 
+    def store_offsets(self, *args: Any, **kwargs: Any) -> None:
+        """Store offsets; all as in `confluent_kafka.Consumer.store_offsets`. They replace those that are stored for what was handed on."""
+        self._store_noted()
+        super().store_offsets(*args, **kwargs)
+
     def commit(self, *args: Any, **kwargs: Any) -> Any:
         """Commit; all as in `confluent_kafka.Consumer.commit`. The ledger is told what the broker has confirmed."""
+        self._store_noted()
         committed = super().commit(*args, **kwargs)
         if committed is not None:  # else ``on_commit`` is called
             self._committed(committed)
@@ -174,7 +197,10 @@ class Receiving(Opening):
 
     def close(self) -> None:
         """Close; all as in `confluent_kafka.Consumer.close`."""
-        super().close()
+        try:
+            self._store_noted()
+        finally:
+            super().close()
         if self._uncommitted is not None:
             self._uncommitted.close()
 
@@ -199,7 +225,8 @@ class Receiving(Opening):
         def forget(consumer: Any, partitions: list[TopicPartition]) -> None:
             receiving = known()
             if receiving is not None:
-                receiving._forget(partitions)  # noqa: SLF001 - a part of that class
+                receiving._store_noted()  # noqa: SLF001 - a part of that class
+                receiving._forget(partitions)  # noqa: SLF001 - likewise
             if callback is not None:
                 callback(consumer, partitions)
 

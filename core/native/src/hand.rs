@@ -5,6 +5,9 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PySlice};
 
+use crate::open::body_by;
+use crate::seal::Writer;
+
 /// Seals for one destination, or opens what lay there.
 #[pyclass(frozen, module = "postseal.core._native")]
 pub struct Hand {
@@ -44,7 +47,7 @@ impl Hand {
         if !key.is_none() {
             let writers = key.getattr(intern!(py, "writers"))?.cast_into::<PyDict>()?;
             if let Some(write) = writers.get_item(content_type)? {
-                let sealed = write.call1((bytes, &self.unbound, py.None(), false))?;
+                let sealed = self.write(&write, bytes)?;
                 if sealed.is_truthy()? {
                     return Ok(Some(sealed));
                 }
@@ -61,6 +64,50 @@ impl Hand {
         py: Python<'py>,
         envelope: &Bound<'py, PyAny>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some((data, short)) = self.short(py, envelope)? else { return Ok(None) };
+        self.unless_refused(py, short.call1((data, py.None())).map(Some))
+    }
+
+    /// Do what `Incoming.quick_body` does.
+    #[pyo3(signature = (envelope, /))]
+    fn body<'py>(
+        &self,
+        py: Python<'py>,
+        envelope: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some((data, short)) = self.short(py, envelope)? else { return Ok(None) };
+        self.unless_refused(py, body_by(&short, data))
+    }
+
+    /// Tell the garbage collector what is held.
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.ways)?;
+        visit.call(&self.refusals)
+    }
+}
+
+impl Hand {
+    /// Seal `body` by `write`: `Writer.write` of one, called without going through Python, or a function in Python.
+    fn write<'py>(
+        &self,
+        write: &Bound<'py, PyAny>,
+        body: &Bound<'py, PyBytes>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = write.py();
+        if let Some(writer) = write.getattr_opt(intern!(py, "__self__"))?
+            && let Ok(writer) = writer.cast_exact::<Writer>()
+        {
+            return Ok(writer.get().write(py, body, self.unbound.bind(py), None, false)?.into_any());
+        }
+        write.call1((body, &self.unbound, py.None(), false))
+    }
+
+    /// Find what opens messages like `envelope`; none where there is nothing of that kind.
+    fn short<'a, 'py>(
+        &self,
+        py: Python<'py>,
+        envelope: &'a Bound<'py, PyAny>,
+    ) -> PyResult<Option<(&'a Bound<'py, PyBytes>, Bound<'py, PyAny>)>> {
         let Some(way) = self.ways.bind(py).get_item(&self.at)? else { return Ok(None) };
         let Ok(data) = envelope.cast_exact::<PyBytes>() else { return Ok(None) };
         let hint = way.getattr(intern!(py, "hint"))?.cast_into::<PySlice>()?;
@@ -68,17 +115,18 @@ impl Hand {
         let (start, stop) = (usize::try_from(hint.start)?, usize::try_from(hint.stop)?);
         let hint = PyBytes::new(py, data.as_bytes().get(start..stop).unwrap_or_default());
         let learnt = way.getattr(intern!(py, "plain"))?.cast_into::<PyDict>()?;
-        let Some(short) = learnt.get_item(hint)? else { return Ok(None) };
-        match short.call1((data, py.None())) {
-            Ok(opened) => Ok(Some(opened).filter(|opened| !opened.is_none())),
-            Err(error) if error.matches(py, self.refusals.bind(py))? => Ok(None),
-            Err(error) => Err(error),
-        }
+        Ok(learnt.get_item(hint)?.map(|short| (data, short)))
     }
 
-    /// Tell the garbage collector what is held.
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.ways)?;
-        visit.call(&self.refusals)
+    /// Give nothing where Python is to say what is wrong.
+    fn unless_refused<'py>(
+        &self,
+        py: Python<'py>,
+        opened: PyResult<Option<Bound<'py, PyAny>>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match opened {
+            Err(error) if error.matches(py, self.refusals.bind(py))? => Ok(None),
+            opened => Ok(opened?.filter(|opened| !opened.is_none())),
+        }
     }
 }

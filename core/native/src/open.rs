@@ -164,38 +164,16 @@ impl Opener {
         data: &Bound<'py, PyBytes>,
         beside: &Bound<'py, PyAny>,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let bytes = data.as_bytes();
-        let Some(found) = self.find(bytes) else {
+        let Some(found) = self.find(data.as_bytes()) else {
             let Some(other) = &self.other else { return Ok(None) };
             return Ok(Some(other.bind(py).call1((data, beside))?).filter(|opened| !opened.is_none()));
         };
-        let Some(holes) = self.holes(found.start) else { return Ok(None) }; // malformed, whatever else is wrong
-        let ticks = self.monotonic.bind(py).call0()?;
-        let key = self.key.bind(py);
-        if ticks.extract::<f64>()? >= key.getattr(intern!(py, "expires"))?.extract::<f64>()?
-            || found.behind != &*self.tail
-        {
-            return Ok(None);
-        }
-        let external = if self.is_bound || !beside.is_none() {
-            self.external.bind(py).call1((beside, &self.bound))?.cast_into::<PyBytes>()?
-        } else {
-            self.unbound.bind(py).clone()
-        };
-        if !self.before.is_empty() {
-            if self.has_end && self.clock.bind(py).call0()?.ge(&self.ends)? {
-                return Ok(None);
-            }
-            self.verify(py, &found, &external)?;
-        }
-        self.check_time(py, &holes)?;
-        let body = self.decrypt(py, data, &found, &holes, &external)?;
-        key.setattr(intern!(py, "used"), ticks)?;
+        let Some((holes, body)) = self.unseal(py, data, &found, beside)? else { return Ok(None) };
         let message_id = PyBytes::new(py, &holes.message_id);
         let opened = self.new.bind(py).call1((&self.opened,))?;
         if let Some(note) = &self.note {
             let tag = found.ciphertext.end.saturating_sub(TAG_SIZE)..found.ciphertext.end;
-            let tag = PyBytes::new(py, bytes.get(tag).unwrap_or_default());
+            let tag = PyBytes::new(py, data.as_bytes().get(tag).unwrap_or_default());
             let receipt = note.bind(py).call1((&message_id, tag))?;
             if receipt.is_none() {
                 return Ok(None); // the whole way says what it is
@@ -250,6 +228,57 @@ struct Holes {
 }
 
 impl Opener {
+    /// Open `data`, with nothing beside it, and give its body alone; none where it must go the whole way, or has to be noted.
+    pub fn body<'py>(
+        &self,
+        py: Python<'py>,
+        data: &Bound<'py, PyBytes>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if self.note.is_some() {
+            return Ok(None);
+        }
+        let Some(found) = self.find(data.as_bytes()) else {
+            let Some(other) = &self.other else { return Ok(None) };
+            return body_by(other.bind(py), data);
+        };
+        let Some((_, body)) = self.unseal(py, data, &found, py.None().bind(py))? else { return Ok(None) };
+        self.count.bind(py).call0()?;
+        Ok(Some(body))
+    }
+
+    /// Do steps 5 to 10 with what was `found`; none where it must go the whole way.
+    fn unseal<'py>(
+        &self,
+        py: Python<'py>,
+        data: &Bound<'py, PyBytes>,
+        found: &Found<'_>,
+        beside: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<(Holes, Bound<'py, PyAny>)>> {
+        let Some(holes) = self.holes(found.start) else { return Ok(None) }; // malformed, whatever else is wrong
+        let ticks = self.monotonic.bind(py).call0()?;
+        let key = self.key.bind(py);
+        if ticks.extract::<f64>()? >= key.getattr(intern!(py, "expires"))?.extract::<f64>()?
+            || found.behind != &*self.tail
+        {
+            return Ok(None);
+        }
+        let external = if self.is_bound || !beside.is_none() {
+            self.external.bind(py).call1((beside, &self.bound))?.cast_into::<PyBytes>()?
+        } else {
+            self.unbound.bind(py).clone()
+        };
+        if !self.before.is_empty() {
+            if self.has_end && self.clock.bind(py).call0()?.ge(&self.ends)? {
+                return Ok(None);
+            }
+            self.verify(py, found, &external)?;
+        }
+        self.check_time(py, &holes)?;
+        let body = self.decrypt(py, data, found, &holes, &external)?;
+        key.setattr(intern!(py, "used"), ticks)?;
+        Ok(Some((holes, body)))
+    }
+
     /// Find where everything is: that follows from the length alone. None where any byte outside the holes differs.
     fn find<'a>(&self, data: &'a [u8]) -> Option<Found<'a>> {
         let signature_at = data.len().checked_sub(self.signature)?;
@@ -360,6 +389,21 @@ impl Opener {
         };
         refuse(py, body, &self.invalid_tag, &self.forged)
     }
+}
+
+/// Give the body alone of what `way` opens: `Opener.open` of one, or a function in Python.
+pub fn body_by<'py>(
+    way: &Bound<'py, PyAny>,
+    data: &Bound<'py, PyBytes>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = way.py();
+    if let Some(opener) = way.getattr_opt(intern!(py, "__self__"))?
+        && let Ok(opener) = opener.cast_exact::<Opener>()
+    {
+        return opener.get().body(py, data);
+    }
+    let opened = way.call1((data, py.None()))?;
+    if opened.is_none() { Ok(None) } else { opened.getattr(intern!(py, "body")).map(Some) }
 }
 
 /// Turn the error `wrong` of `result` into the one that leaves, which `how` raises.

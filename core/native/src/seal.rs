@@ -123,7 +123,7 @@ impl Writer {
 
     /// Seal `body`, or return no bytes where it was not counted and there is no permit for it.
     #[pyo3(signature = (body, external, expires, counted, /))]
-    fn write<'py>(
+    pub fn write<'py>(
         &self,
         py: Python<'py>,
         body: &Bound<'py, PyBytes>,

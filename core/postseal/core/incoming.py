@@ -376,6 +376,12 @@ class Incoming:
         except (Refused, KeyUnavailable):
             return None
 
+    def quick_body(self, data: bytes) -> bytes | None:
+        """Like `quick`, for who needs the body alone; None, too, where the ledger is to be told of the message."""
+        if self.register is not None or (opened := self.quick(data)) is None:
+            return None
+        return opened.body
+
     def _shapes_of(self, envelope: Envelope, skeleton: Skeleton) -> Shapes:
         outer, recipients = envelope.outer, len(envelope.recipients_bytes)
         sizes = outer and (outer.algorithm, outer.protected, outer.unprotected), skeleton.whole, recipients

@@ -751,6 +751,18 @@ class Sealer:
 
         return open_
 
+    def body_at_hand(self, destination: str) -> Callable[[bytes], bytes | None]:
+        """Like `open_at_hand`, for who needs the body alone: it gives None, too, where the ledger is to be told of the message."""
+        incoming = self._incoming
+        if (compiled := native()) is not None:
+            return self._hand(compiled, incoming, destination).body
+
+        def open_body(envelope: bytes) -> bytes | None:
+            way = incoming.get(destination)  # looked up each time, as in `at_hand`
+            return None if way is None else way.quick_body(envelope)
+
+        return open_body
+
     @staticmethod
     def _hand(compiled: Native, ways: Mapping[Any, Any], at: str | tuple[str, str]) -> Hand:
         return compiled.hand(

@@ -134,13 +134,14 @@ def test_functions_at_hand_look_the_rules_up_each_time(path):
     sealer = Sealer.from_file(path, keys={"main": local_keys()})
     sealer.seal(b"1", destination="kafka:logs")
     seal, open_ = sealer.at_hand("kafka:logs"), sealer.open_at_hand("kafka:logs")
+    body = sealer.body_at_hand("kafka:logs")
     envelope = seal(b"1")
     sealer.open(envelope, destination="kafka:logs")
-    assert open_(envelope).body == b"1"
+    assert open_(envelope).body == body(envelope) == b"1"
     change(path, '"kafka:logs"', '"kafka:trails"')
     sealer.reload()
     assert seal(b"1") is None
-    assert open_(envelope) is None
+    assert open_(envelope) is body(envelope) is None
 
 
 def test_what_others_keep_of_the_rules_is_forgotten_with_them(path):

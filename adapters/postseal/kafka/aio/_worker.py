@@ -74,6 +74,7 @@ class _Forwarding:
     store_offsets = _forward("store_offsets")
     subscribe = _forward("subscribe")
     unassign = _forward("unassign")
+    unsubscribe = _forward("unsubscribe")
 
     _handing: Handing
     bare: Any
@@ -171,7 +172,7 @@ class Worker(Receiving, _Forwarding):
         lost = set() if handing.arrived else {partition_of(m) for m in handing.messages if m.error() is None}
         for partition, message in handing.unstored.items():
             if partition not in lost:
-                super()._store(message)
+                self._store(message)
         if handing.arrived:
             return
         self._events.extend(message for message in handing.messages if message.error() is not None)
@@ -188,7 +189,7 @@ class Worker(Receiving, _Forwarding):
         self._troubles.set_back(partition, offset).verdict = refused.verdict
         self._seek(partition, offset)
 
-    def _store(self, message: Message) -> None:
+    def _store_later(self, message: Message, now: float) -> None:  # noqa: ARG002 - when that is, `settled` knows
         self._handing.unstored[partition_of(message)] = message
 
 
