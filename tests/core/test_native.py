@@ -504,7 +504,10 @@ def test_both_have_the_same_at_hand(form):
             changed = sealed[:nonce] + bytes([sealed[nonce] ^ 1]) + sealed[nonce + 1 :]
             found += [open_(changed), body(changed)]
         one.open(at_hand[2], destination=HERE)
-        found[6:6] = [body(at_hand[2]), body(at_hand[0])]  # another kind of message, and one of the kind before
+        found[6:6] = [
+            body(at_hand[2]),
+            body(at_hand[0]),
+        ]  # another kind of message, and one of the kind before
         one.sealer.close()
         return [*found, seal(b"x"), open_(sealed), body(sealed)], len(one.events)
 
