@@ -10,9 +10,10 @@ import hashlib
 import json
 import os
 import threading
+import time
 import uuid
 from collections import Counter, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
@@ -50,6 +51,8 @@ class Key:
     derived: bool = False
     oldest: int = 1
     """``min_decryption_version``."""
+    config: dict[str, Any] = field(default_factory=lambda: {"auto_rotate_period": 86400})
+    """More that is read of it."""
 
 
 class TransitDouble:
@@ -70,6 +73,9 @@ class TransitDouble:
         self.denied: set[str] = set()
         self.away = False
         self.expired = False
+        self.token: dict[str, Any] = {}
+        """What is told of the token."""
+        self.clock_off = 0.0
         self._lock = threading.Lock()
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.vault = self
@@ -90,6 +96,8 @@ class TransitDouble:
         self.answers.clear()
         self.denied.clear()
         self.expired = self.away = False
+        self.token = {}
+        self.clock_off = 0.0
 
     def client(self, **options: Any) -> hvac.Client:
         return hvac.Client(self.url, token="a token of tests", **{"timeout": 20, **options})
@@ -112,11 +120,14 @@ class TransitDouble:
             raise _Faulty(fault)
         if self.expired or operation in self.denied:
             raise Refusal(403, "permission denied")
-        if operation == "lookup-self":
-            return b'{"data": {"policies": ["default"]}}'
+        if operation in ("lookup-self", "health"):
+            told = {"policies": ["default"], **self.token}
+            return json.dumps({"data": told, "server_time_utc": time.time() + self.clock_off}).encode()
         if parts[1] != "transit":
             raise Refusal(404, f'no handler for route "{path}". route entry not found.')
         key = self.keys.get(parts[3])
+        if operation == "keys":
+            return self._read(key)
         if key is None:
             raise Refusal(400, "encryption key not found")
         asked = {
@@ -129,6 +140,12 @@ class TransitDouble:
         if operation == "encrypt":
             return self._encrypt(key, asked)
         return self._decrypt(key, json.loads(body)["ciphertext"], asked)
+
+    @staticmethod
+    def _read(key: Key | None) -> bytes:
+        if key is None:
+            raise Refusal(404, "")
+        return _data(type="aes256-gcm96", latest_version=len(key.versions), **key.config)
 
     def _encrypt(self, key: Key, asked: dict[str, bytes]) -> bytes:
         nonce = os.urandom(12)

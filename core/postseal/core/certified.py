@@ -129,6 +129,11 @@ class X509Key:
         self._ends = certificates.window(chain[0])[1]
         self._clock = clock
 
+    @property
+    def good_until(self) -> float:
+        """When the certificate ends: seconds since the epoch."""
+        return self._ends
+
     def __repr__(self) -> str:
         return f"<X509Key {self.id!r} {self.state} {self._subject}>"
 

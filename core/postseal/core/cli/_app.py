@@ -14,6 +14,7 @@ from postseal.core.cli import (
     archive,
     audit,
     demo,
+    doctor,
     explain,
     group,
     inspect,
@@ -42,6 +43,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # its traceback shows local variables, and those hold keys and bodies
 )
 app.command("demo")(demo.command)
+app.command("doctor")(doctor.command)
 app.command("explain")(explain.command)
 app.command("inspect")(inspect.command)
 app.command("plan")(plan.command)

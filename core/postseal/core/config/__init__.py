@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from postseal.core.config._keys import Made
 from postseal.core.config._making import Maker, Settings
 from postseal.core.config._parsing import parse
 from postseal.core.config._policies import build, check_together
@@ -27,7 +28,7 @@ from postseal.core.keys import KeyProvider
 from postseal.core.policy import Policy
 from postseal.core.signing import KeyRing
 
-__all__ = ["PolicyFile", "PolicySource", "Reload", "Settings", "Watch", "compared", "policy_schema"]
+__all__ = ["Made", "PolicyFile", "PolicySource", "Reload", "Settings", "Watch", "compared", "policy_schema"]
 
 
 class PolicyFile:

@@ -39,6 +39,7 @@ _METHODS: Final = {
     "Encrypt": "encrypt",
     "Decrypt": "decrypt",
     "DescribeKey": "describe_key",
+    "GetKeyRotationStatus": "get_key_rotation_status",
     "Sign": "sign",
     "GetPublicKey": "get_public_key",
     "GenerateMac": "generate_mac",

@@ -115,6 +115,11 @@ class Vault:
         # Two slashes, as the SDK's own client asks for no version.
         return self._ask("get", name, HttpRequest("GET", f"/keys/{name}/{version}"))
 
+    def get_dated(self, name: str) -> tuple[dict[str, Any], object]:
+        """Get the newest version of a key, and what the vault says of the time."""
+        dates: list[object] = []
+        return self._ask("get", name, HttpRequest("GET", f"/keys/{name}/"), dates=dates), (dates or [None])[0]
+
     def sign(self, name: str, version: str, algorithm: str, digest: str) -> dict[str, Any]:
         """Have a digest signed: *digest* and the ``value`` of the answer are base64url without padding."""
         return self._ask("sign", name, _operation(name, version, "sign", algorithm, digest))
@@ -143,6 +148,7 @@ class Vault:
         *,
         secret_request: bool = False,
         bad_request: type[PostsealError] = KeyRefused,
+        dates: list[object] | None = None,
     ) -> dict[str, Any]:
         what = f"Azure Key Vault {operation} on {self.url}/keys/{name}"
         failure: PostsealError
@@ -157,6 +163,8 @@ class Vault:
                 failure.__cause__ = error.with_traceback(None)
         else:
             if status == 200 and answer is not None:  # noqa: PLR2004 - HTTP's own number
+                if dates is not None:
+                    dates.append(response.headers.get("Date"))
                 return answer
             failure = _mapped(what, response, answer, bad_request)
         finally:

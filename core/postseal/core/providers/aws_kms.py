@@ -9,16 +9,19 @@ Source: SPEC.md 6.2 and 6.3; AWS KMS API: GenerateDataKey, Encrypt, Decrypt, Des
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
 from postseal.core.errors import ConfigError, KeyBroken, KeyRefused, KeyUnavailable, NotMine
+from postseal.core.findings import Finding
 from postseal.core.forking import ForkSafeLock
 from postseal.core.keys import KeyContext, NewDataKey, Recipient
 from postseal.core.providers._attempts import first_that_opens
 from postseal.core.providers._aws_calls import ARN, ERRORS, Kms, in_region
+from postseal.core.providers._aws_states import examined
 
 if TYPE_CHECKING:
     from mypy_boto3_kms.client import KMSClient
@@ -77,6 +80,12 @@ class AwsKms:
 
     def __repr__(self) -> str:
         return f"<AwsKms {self._name}>"
+
+    def examine(self, *, clock: Callable[[], float] = time.time) -> Iterator[Finding]:
+        """Ask AWS KMS about the key that wraps and those that may open: one or two calls each."""
+        yield from examined(self._kms, self._name, clock(), wraps=True)
+        for arn in self._also.values():
+            yield from examined(self._kms, arn, clock(), wraps=False)
 
     def generate(self, context: KeyContext) -> NewDataKey:
         """Have AWS KMS make a data key: one call of GenerateDataKey."""

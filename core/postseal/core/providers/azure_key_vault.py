@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
@@ -26,6 +26,7 @@ from postseal.core.errors import (
     MissingExtraError,
     nearest,
 )
+from postseal.core.findings import Finding
 from postseal.core.forking import ForkSafeLock
 from postseal.core.keys import KeyContext, NewDataKey, Recipient
 from postseal.core.providers._attempts import first_that_opens
@@ -41,6 +42,7 @@ from postseal.core.providers._azure_keys import (
     wrapping_key_of,
 )
 from postseal.core.providers._azure_rest import Vault
+from postseal.core.providers._azure_states import examined
 from postseal.core.providers._binding import TAG_SIZE, check_tag, tag
 
 try:
@@ -137,6 +139,11 @@ class AzureKeyVault:
 
     def __repr__(self) -> str:
         return f"<AzureKeyVault {self._vault.url}/keys/{self._name}>"
+
+    def examine(self) -> Iterator[Finding]:
+        """Ask the vault about the key that wraps and those that may open: one call each."""
+        for name in dict.fromkeys((self._name, *self._ours.values())):
+            yield from examined(self._vault, name, self._clock(), wraps=name == self._name)
 
     @classmethod
     def connect(

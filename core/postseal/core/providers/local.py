@@ -14,7 +14,7 @@ import logging
 import os
 import tomllib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +22,7 @@ from postseal.core import crypto
 from postseal.core.context import check_name, head, text
 from postseal.core.crypto import DATA_KEY_SIZE, InvalidTag, RandomBytes
 from postseal.core.errors import ConfigError
+from postseal.core.findings import Finding, warning
 from postseal.core.keys import KeyBroken, KeyContext, NewDataKey, NotMine, Recipient
 from postseal.core.wire import MAX_KEY_ID
 
@@ -109,6 +110,12 @@ class UnsafeLocalKeys:
     def ephemeral(cls, key_id: str = "ephemeral") -> UnsafeLocalKeys:
         """Make a provider on one new random key that is gone with this process."""
         return cls({key_id: crypto.random_bytes(DATA_KEY_SIZE)})
+
+    def examine(self) -> Iterator[Finding]:
+        """Say that it is not for production."""
+        yield warning(
+            "its keys lie in this process: not for production", "name a key service, or a certificate"
+        )
 
     def generate(self, context: KeyContext) -> NewDataKey:
         """Make a data key from the operating system's randomness."""

@@ -12,7 +12,8 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -28,6 +29,7 @@ from postseal.core.errors import (
     MissingExtraError,
     PostsealError,
 )
+from postseal.core.findings import Finding
 from postseal.core.keys import KeyContext, NewDataKey, Recipient
 from postseal.core.providers._attempts import first_that_opens
 from postseal.core.providers._binding import canonical
@@ -36,6 +38,8 @@ try:
     from hvac import exceptions
 except ImportError as missing:
     raise MissingExtraError.naming("vault", __name__, missing) from missing
+
+from postseal.core.providers._vault_states import examined, server_examined
 
 if TYPE_CHECKING:
     import hvac
@@ -137,6 +141,12 @@ class VaultTransit:
 
     def __repr__(self) -> str:
         return f"<VaultTransit {self._mount}/{self._name}>"
+
+    def examine(self, *, clock: Callable[[], float] = time.time) -> Iterator[Finding]:
+        """Ask the vault about the key that wraps and those that may open, our token and its clock: one call each."""
+        for name in dict.fromkeys((self._name, *self._ours.values())):
+            yield from examined(self._client, self._mount, name, wraps=name == self._name)
+        yield from server_examined(self._client, clock())
 
     @staticmethod
     def associated_data(context: KeyContext) -> str:

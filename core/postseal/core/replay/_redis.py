@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
 
 from postseal.core.errors import ConfigError, LedgerUnavailable, MissingExtraError, Verdict
+from postseal.core.findings import Finding, bad, good, warning
 from postseal.core.replay._ledger import LedgerFailure, Receipt, StoredLedger
 
 try:
@@ -16,6 +17,9 @@ except ImportError as _missing:
     raise MissingExtraError.naming("redis", "postseal.core.RedisLedger", _missing) from _missing
 
 __all__ = ["RedisLedger"]
+
+_KEEPS: Final = frozenset({"noeviction", "volatile-ttl"})
+"""What Redis may do when its memory is full without forgetting what may still be copied."""
 
 
 class RedisLedger(StoredLedger):
@@ -56,6 +60,23 @@ class RedisLedger(StoredLedger):
         self._client = client
         self._async = async_client
         self._prefix = prefix.encode()
+
+    def examine(self) -> Iterator[Finding]:
+        """Ask the server whether it is there, and what it does when its memory is full. Settles nothing."""
+        try:
+            client = self._sync()
+            client.ping()
+            memory = client.info("memory")
+        except (RedisError, OSError, ConfigError) as error:
+            yield bad(f"no answer ({type(error).__name__})", "look at its address, password, TLS and network")
+            return
+        yield good("it answers")
+        policy = str(memory.get("maxmemory_policy", "noeviction"))
+        if policy not in _KEEPS and memory.get("maxmemory"):
+            yield warning(
+                f"when its memory is full it forgets messages that may still be copied: maxmemory-policy {policy}",
+                "maxmemory-policy noeviction, or volatile-ttl, and enough memory",
+            )
 
     def _sync(self) -> Any:
         if self._client is None:

@@ -6,11 +6,12 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from postseal.core.errors import ConfigError, LedgerUnavailable, Verdict
+from postseal.core.errors import ConfigError, LedgerUnavailable, PostsealError, Verdict
+from postseal.core.findings import Finding, bad, good, room_at
 from postseal.core.forking import ForkSafeLock, begin_again_in_child
 from postseal.core.replay._ledger import LedgerFailure, Receipt, StoredLedger, check_count
 
@@ -82,6 +83,16 @@ class SqliteLedger(StoredLedger):
         if self._open is not None:
             self._left.append(self._open)
             self._open = None
+
+    def examine(self) -> Iterator[Finding]:
+        """Open the file as settling does, and look at the room on its disk. Settles nothing."""
+        try:
+            yield good(f"{self._path} can be written, and holds {len(self):,} messages")
+        except (PostsealError, OSError, sqlite3.Error) as error:
+            yield bad(
+                f"{self._path}: {error}", "make its folder writable for the user that this process runs as"
+            )
+        yield from room_at(str(Path(self._path).absolute().parent))
 
     def close(self) -> None:
         """Close the file. It is opened again when it is needed."""
