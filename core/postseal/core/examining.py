@@ -40,7 +40,7 @@ _SLOW: Final = 1.0
 """Seconds for a call that are too many: messages wait for it."""
 _DENIED: Final = {
     "generate": "give this process the right to make data keys, if the key itself is well",
-    "wrap": "give this process the right to encrypt with it: it is not the first of its policy's keys, so it wraps; if the key itself is well",
+    "wrap": "give this process the right to encrypt with it: it is not its policy's first, so it wraps; if the key itself is well",
     "unwrap": "give this process the right to decrypt, if the key itself is well",
 }
 _AWAY: Final = "look at network, credentials, and the service's own status"
