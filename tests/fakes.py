@@ -43,7 +43,7 @@ class FakeKeys:
     """Key provider around another, which is a local one unless told otherwise. Safe for threads.
 
     Attributes:
-        calls: How often each of ``"generate"``, ``"wrap"`` and ``"unwrap"`` was asked for, failures too.
+        calls: How often each of ``"generate"``, ``"wrap"``, ``"unwrap"``, ``"encrypt"`` and ``"decrypt"`` was asked for, failures too.
         unavailable: While set, each call raises `KeyUnavailable`.
         refused: While set, each call raises `KeyRefused`.
         slow: While set, a call waits; it goes on when the event is cleared (`unblock`).
@@ -76,6 +76,29 @@ class FakeKeys:
     def unwrap(self, recipients: Sequence[Recipient], context: KeyContext) -> bytes:
         """Unwrap a data key."""
         return self._answer("unwrap", lambda: self._inner.unwrap(recipients, context))
+
+    @property
+    def most_direct(self) -> int:
+        """As of the one within."""
+        return self._inner.most_direct  # type: ignore[attr-defined, no-any-return]  # where it encrypts bodies
+
+    @property
+    def anybody_encrypts(self) -> bool:
+        """As of the one within."""
+        return self._inner.anybody_encrypts  # type: ignore[attr-defined, no-any-return]  # likewise
+
+    def encrypt(self, plaintext: bytes, context: KeyContext) -> Recipient:
+        """Encrypt a body."""
+        return self._answer("encrypt", lambda: self._inner.encrypt(plaintext, context))  # type: ignore[attr-defined, no-any-return]
+
+    def decrypt(self, recipient: Recipient, context: KeyContext) -> bytes:
+        """Decrypt a body."""
+        return self._answer("decrypt", lambda: self._inner.decrypt(recipient, context))  # type: ignore[attr-defined, no-any-return]
+
+    @property
+    def opened(self) -> int:
+        """How often it was asked for what opens a message."""
+        return self.calls["unwrap"] + self.calls["decrypt"]
 
     def _answer(self, verb: str, call: Callable[[], _T]) -> _T:
         with self._lock:

@@ -33,6 +33,7 @@ CONFIDENTIALITY, PRIVACY, INTEGRITY = 1, 2, 3
 LOCAL = -65538
 RSA_OAEP, ECDH_ES, X_WING = -41, -65540, -65541
 POSTSEAL = -65537
+KEY_SERVICE = -65543
 
 
 class RefusedError(Exception):
@@ -103,6 +104,7 @@ class Opening:
     ring: tuple[VerifyingKey, ...] = ()
     wrapping_keys: dict[str, bytes] = field(default_factory=dict)
     opening_keys: tuple[bytes, ...] = ()  # PKCS #8, DER
+    direct: bool = False  # whether the key service encrypts bodies itself
 
 
 @dataclass(frozen=True)
@@ -309,9 +311,12 @@ def _inner(tag: Any, protection: int) -> Inner:
     parts = _list(tag.value, 4, 4)
     protected = _bytes(parts[0], 24, 65_535)
     credential = _credential(parts[1], form)
-    header = _map(_decode(protected), {1, 15, POSTSEAL} | ({5} if form == 96 else {4}), {3})
-    alg = _whole(header[1], -(2**32), 2**32)
-    _need(alg == 3 if form == 96 else TAG_OF.get(alg) == form, "algorithm of the tag")
+    labels = _map(_decode(protected), {1}, {3, 4, 5, 15, POSTSEAL})
+    alg = _whole(labels[1], -(2**32), 2**32)
+    _need(alg in (3, KEY_SERVICE) if form == 96 else TAG_OF.get(alg) == form, "algorithm of the tag")
+    direct = alg == KEY_SERVICE
+    own = set() if direct else {5} if form == 96 else {4}
+    header = _map(labels, {1, 15, POSTSEAL} | own, {3})
     claims = _map(header[15], {1, 3, 6, 7}, {4})
     fixed = _list(header[POSTSEAL], 7, 8)
     more = _map(fixed.pop(6), set(), {1, 2} if form == 96 else {2}) if len(fixed) == 8 else None
@@ -329,11 +334,14 @@ def _inner(tag: Any, protection: int) -> Inner:
     _need([name.encode() for name in names] == ordered, "bound names in order, none twice")
     destination = _text(claims[3], 3, 512, name=True)
     if form == 96:
-        payload = _bytes(parts[2], 16, 2**31 - 1)
-        recipients = tuple(_recipient(item) for item in _list(parts[3], 1, 16))
+        payload = _bytes(parts[2], *((1, 6144) if direct else (16, 2**31 - 1)))
+        recipients = tuple(
+            _recipient(item, direct=direct) for item in _list(parts[3], 1, 1 if direct else 16)
+        )
         _need(len({(a, k) for a, k, _ in recipients}) == len(recipients), "recipient twice")
         seal = b""
-        commitment: bytes | None = _bytes(fixed[6], 32, 32)
+        _need(not direct or fixed[6] is None, "no data key has no commitment")
+        commitment: bytes | None = None if direct else _bytes(fixed[6], 32, 32)
     else:
         payload = _bytes(parts[2], 0, 2**31 - 17)
         recipients = ()
@@ -351,7 +359,7 @@ def _inner(tag: Any, protection: int) -> Inner:
         alg=alg,
         kid=b"" if form == 96 else _bytes(header[4], 1, 64),
         content_type=_text(header[3], 1, 255) if 3 in header else None,
-        nonce=_bytes(header[5], 12, 12) if form == 96 else b"",
+        nonce=_bytes(header[5], 12, 12) if 5 in header else b"",
         sender=_text(claims[1], 1, 255, name=True),
         destination=destination,
         expires_s=_whole(claims[4], 2**16, 2**32 - 1) if 4 in claims else None,
@@ -368,11 +376,12 @@ def _inner(tag: Any, protection: int) -> Inner:
     )
 
 
-def _recipient(item: Any) -> tuple[int, bytes, bytes]:
+def _recipient(item: Any, *, direct: bool) -> tuple[int, bytes, bytes]:
     parts = _list(item, 3, 3)
     _bytes(parts[0], 0, 0)
     header = _map(parts[1], {1, 4}, set())
-    return _whole(header[1], -(2**32), 2**32 - 1), _bytes(header[4], 1, 64), _bytes(parts[2], 1, 6144)
+    wrapped = _bytes(parts[2], *((0, 0) if direct else (1, 6144)))
+    return _whole(header[1], -(2**32), 2**32 - 1), _bytes(header[4], 1, 64), wrapped
 
 
 # --- 5 Context, 6 Keys, 7 Signatures
@@ -556,7 +565,11 @@ def open_envelope(data: bytes, opening: Opening) -> Result:
     _times(inner, opening)
     if inner.protection == INTEGRITY:
         return Result(inner.payload, inner, outer, found)
-    data_key = _unwrap(inner, opening)
+    if inner.alg == KEY_SERVICE:
+        return _unframed(_direct(inner, opening, aad, found), inner, outer, opening, found)
+    data_key = _unwrap(inner.recipients, inner, opening)
+    if len(data_key) != 32:
+        raise RefusedError("forged", 8, "no data key")
     message_key, commitment = message_key_and_commitment(data_key)
     assert inner.commitment is not None
     if not hmac.compare_digest(commitment, inner.commitment):
@@ -572,6 +585,12 @@ def open_envelope(data: bytes, opening: Opening) -> Result:
         body = AESGCM(message_key).decrypt(inner.nonce, inner.payload, structure)
     except InvalidTag:
         raise RefusedError("forged", 10, "tag") from None
+    return _unframed(body, inner, outer, opening, found)
+
+
+def _unframed(
+    body: bytes, inner: Inner, outer: Outer | None, opening: Opening, found: dict[str, bytes]
+) -> Result:
     if not inner.framed:
         return Result(body, inner, outer, found)
     found["frame"] = body
@@ -583,14 +602,33 @@ def open_envelope(data: bytes, opening: Opening) -> Result:
     return Result(body, inner, outer, found, pairs)
 
 
+def _direct(inner: Inner, opening: Opening, aad: bytes, found: dict[str, bytes]) -> bytes:
+    """Section 3.7."""
+    [(algorithm, kid, _)] = inner.recipients
+    plaintext = _unwrap(((algorithm, kid, inner.payload),), inner, opening)
+    found["enc_structure"] = enc_structure(inner.protected, aad)
+    found["plaintext"] = plaintext
+    expected = direct_plaintext(found["enc_structure"], b"")
+    if not hmac.compare_digest(plaintext[:33], expected):
+        raise RefusedError("forged", 9, "bound to another message")
+    return plaintext[33:]
+
+
+def direct_plaintext(structure: bytes, body: bytes) -> bytes:
+    """What the key service encrypts, section 3.7."""
+    return b"\x01" + hashlib.sha256(structure).digest() + body
+
+
 def _beside(opening: Opening, names: list[str], step: int) -> None:
     if {folded(name) for name in names} & {folded(name) for name in opening.headers}:
         raise RefusedError("forged", step, "an encrypted header stands beside")
 
 
-def _policy(inner: Inner, opening: Opening) -> None:
+def _policy(inner: Inner, opening: Opening) -> None:  # noqa: C901 - one line for each thing demanded
     if inner.protection != opening.protection:
         raise RefusedError("downgrade", 3, "protection")
+    if (inner.alg == KEY_SERVICE) != opening.direct:
+        raise RefusedError("downgrade", 3, "a data key, or none")
     if inner.policy != opening.policy:
         raise RefusedError("downgrade", 3, "policy")
     if not set(opening.bind_headers) <= set(inner.bound_names):
@@ -680,11 +718,11 @@ def _times(inner: Inner, opening: Opening) -> None:
         raise RefusedError("future", 7)
 
 
-def _unwrap(inner: Inner, opening: Opening) -> bytes:
+def _unwrap(recipients: tuple[tuple[int, bytes, bytes], ...], inner: Inner, opening: Opening) -> bytes:
     context = cbor2.dumps(["postseal v1 local", inner.policy, inner.destination])
     ours = {key_id.encode(): key for key_id, key in opening.wrapping_keys.items()}
     private = {(key.algorithm, key.kid): key for key in map(PrivateKey, opening.opening_keys)}
-    for algorithm, kid, wrapped in inner.recipients:
+    for algorithm, kid, wrapped in recipients:
         try:
             if algorithm == LOCAL and kid in ours:
                 return AESGCM(ours[kid]).decrypt(wrapped[:12], wrapped[12:], context)

@@ -14,15 +14,29 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from postseal.core import Ed25519Key, Es256Key, HmacKey, KeyRing, Verdict
+from postseal.core import Ed25519Key, Es256Key, HmacKey, KeyRing, NewDataKey, Verdict
 from postseal.core.context import byte_string
+from postseal.core.crypto import sha256
+from postseal.core.outgoing import UNBOUND
 from postseal.core.replay import MemoryLedger
-from postseal.core.wire import Recipient, decode, encode_recipients, signed_head
+from postseal.core.wire import (
+    Recipient,
+    decode,
+    encode_direct,
+    encode_recipients,
+    encrypted_with,
+    signed_head,
+)
 from tests.attacks.conftest import SIGNED, Caught, Scene
 from tests.contract import ORDER, Raw
 from tests.fakes import FakeKeys
 
-BOTH = pytest.mark.parametrize("options", [{}, SIGNED], ids=["confidentiality", "privacy"])
+DIRECT = {"direct": True}
+BOTH = pytest.mark.parametrize(
+    "options",
+    [{}, SIGNED, DIRECT, SIGNED | DIRECT],
+    ids=["confidentiality", "privacy", "direct", "direct privacy"],
+)
 BARE = pytest.mark.parametrize("protection", ["confidentiality", "privacy"])
 
 
@@ -592,3 +606,48 @@ def test_nothing_that_attackers_send_or_that_was_sealed_shows_in_logs_and_events
     told = caplog.text + str([event.as_dict() for event in scene.world.events])
     assert "4111" not in told
     assert "hush-hush" not in told
+
+
+# -- without a data key (D2)
+
+
+@pytest.mark.parametrize("direct", [True, False], ids=["direct is demanded", "a data key is demanded"])
+@pytest.mark.parametrize("options", [{}, SIGNED], ids=["confidentiality", "privacy"])
+def test_a_message_with_a_data_key_and_one_without_are_taken_for_one_another(scene: Scene, direct, options):
+    """Rightly encrypted and signed, by somebody who may: it is another protection all the same, and costs no call."""
+    caught = scene.sent(direct=direct, **options)
+    assert caught.put(caught.forged(policy={"direct": not direct})) == Verdict.DOWNGRADE
+    assert scene.world.keys.opened == 0
+
+
+def test_a_wrapped_data_key_is_passed_off_as_a_body(scene: Scene):
+    """The consumer would hand a data key to its handler."""
+    caught = scene.sent(**DIRECT)
+    wrapped = decode(caught.forged(policy={"direct": False})).recipients[0]
+    assert caught.put(encode_direct(decode(caught.envelope).protected, wrapped)) == Verdict.FORGED
+
+
+def test_a_body_that_everybody_knows_is_passed_off_as_a_data_key(scene: Scene):
+    """All that was encrypted of an empty body can be worked out from its message: so it must never be a data key."""
+    caught = scene.sent()
+    stolen = decode(caught.forged(b"", policy=DIRECT))
+
+    class Known(FakeKeys):
+        def generate(self, context):
+            known = sha256(encrypted_with(stolen.protected, UNBOUND))
+            return NewDataKey(known, (stolen.recipients[0]._replace(wrapped_key=stolen.payload),))
+
+    assert caught.put(caught.forged(keys={"main": Known()})) == Verdict.FORGED
+
+
+def test_the_ciphertext_of_another_sender_is_signed_as_ones_own(scene: Scene):
+    """By a sender who may sign here, and may not read: the consumer would take another's words for his."""
+    senders = {"senders": ["shop", "mallory"]}
+    caught = scene.sent(**SIGNED | DIRECT | senders)
+    stolen = decode(caught.envelope)
+
+    class Passing(FakeKeys):
+        def encrypt(self, plaintext, context):
+            return stolen.recipients[0]._replace(wrapped_key=stolen.payload)
+
+    assert caught.put(caught.forged(sender="mallory", keys={"main": Passing()})) == Verdict.FORGED

@@ -75,6 +75,21 @@ def test_what_is_not_in_force_protects_nothing(mode, explained):
     assert f"mode is {mode}: it protects nothing" in orders["cautions"]
 
 
+def test_a_direct_policy_shows_the_key_service_every_body_and_keeps_no_key(explained):
+    """D2."""
+    text = ENFORCED.replace('destinations = ["kafka:logs"]', 'destinations = ["kafka:logs"]\ndirect = true')
+    logs = explained(text)["logs"]
+    assert states(logs)["key service"] == (True, True)
+    [service] = [state for state in logs["states"] if state["name"] == "key service"]
+    assert "every body passes it in clear" in service["why"]
+    assert [(period["what"], period["seconds"]) for period in logs["periods"][:1]] == [
+        ("revocation window", 0.0)
+    ]
+    assert not [period for period in logs["periods"] if "data key" in period["what"]]
+    assert "whoever may encrypt with its key" in [row["who"] for row in logs["writers"]]
+    assert any("quota" in caution for caution in logs["cautions"])
+
+
 def test_a_mac_proves_the_group_and_a_signature_the_sender(explained):
     """D9."""
     [group] = explained(ENFORCED)["orders"]["writers"]

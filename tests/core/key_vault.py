@@ -332,7 +332,7 @@ class KeyVaultDouble:
         version = next((version for version in versions if version.name == asked.lower()), None)
         if version is None:
             raise Refusal(404, "KeyNotFound")
-        if operation in ("wrapkey", "unwrapkey", "sign", "verify"):
+        if operation in ("wrapkey", "unwrapkey", "decrypt", "sign", "verify"):
             return self._use(operation, name, version, body)
         if operation == "update":
             version.attributes.update(body.get("attributes", {}))
@@ -375,7 +375,12 @@ class KeyVaultDouble:
             return {"value": version.verify(algorithm, _bytes(body["digest"]), value)}
         if operation == "sign" and time.time() >= version.attributes.get("exp", inf):
             raise Refusal(403, "Forbidden", "KeyExpired")
-        use = {"wrapkey": version.wrap, "unwrapkey": version.unwrap, "sign": version.sign}[operation]
+        use = {
+            "wrapkey": version.wrap,
+            "unwrapkey": version.unwrap,
+            "decrypt": version.unwrap,
+            "sign": version.sign,
+        }[operation]
         return {"kid": kid, "value": _text(use(algorithm, value))}
 
     def _bundle(self, name: str, version: Version) -> dict[str, Any]:
@@ -398,7 +403,7 @@ def _operation(method: str, parts: list[str]) -> str:
     if parts[0] == "deletedkeys":
         return "getdeleted"
     last = parts[-1].lower()
-    if method == "POST" and last in ("create", "rotate", "wrapkey", "unwrapkey", "sign", "verify"):
+    if method == "POST" and last in ("create", "rotate", "wrapkey", "unwrapkey", "decrypt", "sign", "verify"):
         return last
     return {"GET": "get", "PUT": "set", "PATCH": "update", "DELETE": "delete"}.get(method, "unknown")
 

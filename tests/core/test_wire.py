@@ -20,6 +20,7 @@ from postseal.core.wire import (
     Skeleton,
     byte_span,
     decode,
+    encode_direct,
     encode_outer,
     encode_recipients,
     looks_sealed,
@@ -99,9 +100,12 @@ def _again(envelope):
             byte_string(envelope.header.encode()),
             b"\xa0",
             byte_string(envelope.payload),
-            encode_recipients(envelope.recipients),
+            b"" if envelope.header.direct else encode_recipients(envelope.recipients),
         )
     )
+    if envelope.header.direct:
+        made = envelope.recipients[0]._replace(wrapped_key=envelope.payload)
+        inner = encode_direct(envelope.header.encode(), made)
     if envelope.outer is None:
         return inner
     outer = envelope.outer
@@ -303,6 +307,17 @@ def test_a_skeleton_matches_what_differs_in_its_holes_only(header, other):
         twin.message_id,
         twin.millis,
     )
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [Recipient(1, b"", b"?"), Recipient(1, b"k" * 65, b"?"), Recipient(1, b"k", b""), Recipient(1, b"k", bytes(6145))],
+    ids=["no-kid", "long-kid", "no-ciphertext", "long-ciphertext"],
+)  # fmt: skip
+def test_a_body_that_a_key_service_encrypted_and_no_decoder_would_take_is_never_sealed(wrong):
+    """D2: likewise."""
+    with pytest.raises(ConfigError):
+        encode_direct(b"", wrong)
 
 
 @pytest.mark.parametrize(

@@ -58,3 +58,11 @@ class TestAsyncSerializersWithStockClients(BinaryBodies, NullBodies, AdapterCont
     @pytest.fixture
     def line(self, cluster, make_topic, runner) -> KafkaLine:
         return AIOSerializerLine(cluster, make_topic, runner)
+
+
+class TestPollDirect(TestPoll):
+    direct = True
+
+
+class TestAIOConsumeDirect(TestAIOConsume):
+    direct = True

@@ -34,3 +34,11 @@ class TestAsyncioConnection(EncryptedHeaders, BinaryBodies, LedgerContract, Adap
     @pytest.fixture
     def line(self, parameters):
         return AsyncioLine(parameters)
+
+
+class TestCallbacksDirect(TestCallbacks):
+    direct = True
+
+
+class TestSelectConnectionDirect(TestSelectConnection):
+    direct = True

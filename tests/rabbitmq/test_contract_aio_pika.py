@@ -46,3 +46,8 @@ class TestRobustCallback(Contract):
 
 class TestRobustIterator(Contract):
     kind = RobustIteratorLine
+
+
+class TestIteratorDirect(Contract):
+    kind = IteratorLine
+    direct = True

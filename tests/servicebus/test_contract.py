@@ -45,3 +45,13 @@ class TestAioSession(_Flavour):
 
 class TestAioTopic(_Flavour):
     kind = lines.AioTopicLine
+
+
+class TestQueueDirect(_Flavour):
+    kind = lines.QueueLine
+    direct = True
+
+
+class TestAioBatchDirect(_Flavour):
+    kind = lines.AioBatchLine
+    direct = True

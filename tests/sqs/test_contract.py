@@ -29,3 +29,11 @@ class TestAiobotocore(EncryptedHeaders, LedgerContract, AdapterContract):
     @pytest.fixture
     def line(self, aio_line):
         return aio_line
+
+
+class TestDirect(TestClient):
+    direct = True
+
+
+class TestAiobotocoreDirect(TestAiobotocore):
+    direct = True

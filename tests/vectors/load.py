@@ -86,6 +86,7 @@ def policy(entry: dict[str, Any]) -> Policy:
         bind_headers=entry["bind_headers"],
         encrypt_headers=entry.get("encrypt_headers", []),
         bind_ordering_key=entry["bind_ordering_key"],
+        direct=entry.get("direct", False),
         max_message_age=entry["max_message_age_s"],
         max_clock_skew=entry["max_clock_skew_s"],
         keys=["main"] if hides else [],
@@ -140,6 +141,8 @@ def key_providers(opening: dict[str, Any]) -> dict[str, KeyProvider]:
         providers.append(local_keys(opening["wrapping_keys"]))
     if opening.get("opening_keys"):
         providers.append(private_keys(opening["opening_keys"]))
+    if len(providers) == 1:
+        return {"main": providers[0]}
     return {"main": CombinedKeys(providers)} if providers else {}
 
 
@@ -172,10 +175,29 @@ class Consumer:
 
 
 class FixedKeys:
-    """A key provider that has one data key, wrapped already."""
+    """A key provider that has one data key, wrapped already; or one body, encrypted already."""
 
-    def __init__(self, data_key: bytes, recipients: Sequence[Recipient]) -> None:
+    most_direct = 4096
+    anybody_encrypts = False
+
+    def __init__(
+        self,
+        data_key: bytes,
+        recipients: Sequence[Recipient],
+        plaintext: bytes = b"",
+        ciphertext: bytes = b"",
+    ) -> None:
         self._made = NewDataKey(data_key, tuple(recipients))
+        self._plaintext, self._ciphertext = plaintext, ciphertext
+
+    def encrypt(self, plaintext: bytes, context: KeyContext) -> Recipient:
+        """Return what *plaintext* was encrypted to, if it is the one."""
+        assert plaintext == self._plaintext
+        return self._made.recipients[0]._replace(wrapped_key=self._ciphertext)
+
+    def decrypt(self, recipient: Recipient, context: KeyContext) -> bytes:
+        """Not for this."""
+        raise NotImplementedError
 
     def generate(self, context: KeyContext) -> NewDataKey:
         """Return it."""
@@ -198,10 +220,11 @@ def producer(sealing: dict[str, Any]) -> Sealer:
     ]
     noise = bytes.fromhex(sealing["nonce"] or "00" * 12) + bytes.fromhex(sealing["message_id"])
     data_key, key = sealing["data_key"], sealing["signing_key"]
+    direct = [bytes.fromhex(sealing.get(field, "")) for field in ("plaintext", "ciphertext")]
     return Sealer(
         sender=sealing["sender"],
         policies=[policy(sealing["policy"])],
-        keys={"main": FixedKeys(bytes.fromhex(data_key), recipients)} if data_key else {},
+        keys={"main": FixedKeys(bytes.fromhex(data_key or ""), recipients, *direct)} if recipients else {},
         signers={"ring": KeyRing([signing_key(key)])} if key else {},
         clock=lambda: sealing["clock_ms"] * 1_000_000,
         monotonic=lambda: 0.0,
@@ -252,6 +275,7 @@ def reference_opening(opening: dict[str, Any]) -> reference.Opening:
         bind_headers=tuple(rules["bind_headers"]),
         encrypt_headers=tuple(rules.get("encrypt_headers", ())),
         in_reply_to=bytes.fromhex(opening["in_reply_to"]) if "in_reply_to" in opening else None,
+        direct=rules.get("direct", False),
         max_age_s=rules["max_message_age_s"],
         skew_s=rules["max_clock_skew_s"],
         headers=found,

@@ -101,6 +101,7 @@ class Message:
     encrypted: tuple[str, ...] = ()
     inside: tuple[tuple[str, Any], ...] = ()
     in_reply_to: bytes | None = None
+    direct: bool = False
 
     @property
     def hides(self) -> bool:
@@ -164,10 +165,11 @@ def header_pieces(m: Message, commitment: bytes | None) -> dict[str, bytes]:
     """Return the pieces of the map of SPEC.md 4, in their order."""
     millis = bstr((m.clock_ms % 1000).to_bytes(2, "big"))
     pieces = {
-        "map": head(5, 4 + (m.content_type is not None)),
-        "alg": b"\x01" + cbor2.dumps(3 if m.hides else m.key.alg if m.key else 0),
+        "map": head(5, 4 - m.direct + (m.content_type is not None)),
+        "alg": b"\x01"
+        + cbor2.dumps(ref.KEY_SERVICE if m.direct else 3 if m.hides else m.key.alg if m.key else 0),
         "content type": b"" if m.content_type is None else b"\x03" + text(m.content_type),
-        "IV": b"\x05" + bstr(m.nonce) if m.hides else b"",
+        "IV": b"\x05" + bstr(m.nonce) if m.hides and not m.direct else b"",
         "kid": b"" if m.hides or m.key is None else b"\x04" + bstr(m.key.kid or m.key.key_id.encode()),
         "claims": b"\x0f" + head(5, 4 + (m.expires_s is not None)),
         "iss": b"\x01" + text(m.sender),
@@ -244,17 +246,21 @@ def make(
         pieces = header_pieces(m, None)
         return sign(m, merged(pieces, header), m.body, steps, pieces, signed, sign_as)
     message_key, commitment = ref.message_key_and_commitment(m.data_key)
-    pieces = header_pieces(m, commitment)
+    pieces = header_pieces(m, None if m.direct else commitment)
     protected = merged(pieces, header)
     structure = ref.enc_structure(protected, aad)
     if plaintext is None:
         inside = [(name, [v for n, v in m.inside if n == name]) for name in m.encrypted]
         plaintext = ref.frame(inside, m.body) if m.encrypted else m.body
-    ciphertext = AESGCM(message_key).encrypt(m.nonce, plaintext, structure)
-    recipients = m.all_recipients()
+    if m.direct:
+        steps["plaintext"] = ref.direct_plaintext(structure, plaintext)
+        ciphertext = local(m, data_key=steps["plaintext"])[2]
+        recipients: tuple[tuple[int, bytes, bytes], ...] = ((ref.LOCAL, b"main-1", b""),)
+    else:
+        steps |= {"message_key": message_key, "commitment": commitment}
+        ciphertext = AESGCM(message_key).encrypt(m.nonce, plaintext, structure)
+        recipients = m.all_recipients()
     steps |= {
-        "message_key": message_key,
-        "commitment": commitment,
         "protected": protected,
         "enc_structure": structure,
         "ciphertext": ciphertext,
@@ -394,7 +400,9 @@ def policy_json(m: Message, **changes: Any) -> dict[str, Any]:
     }
     if m.encrypted:
         policy["encrypt_headers"] = list(m.encrypted)
-    if set(changes) - set(policy) - {"encrypt_headers"}:
+    if m.direct:
+        policy["direct"] = True
+    if set(changes) - set(policy) - {"encrypt_headers", "direct"}:
         raise KeyError(changes)
     return policy | changes
 
@@ -418,7 +426,12 @@ def opening_json(
 
 def sealing_json(m: Message) -> dict[str, Any]:
     """Return what a producer is given that seals *m*."""
-    more = {} if m.in_reply_to is None else {"in_reply_to": m.in_reply_to.hex()}
+    more: dict[str, Any] = {} if m.in_reply_to is None else {"in_reply_to": m.in_reply_to.hex()}
+    keyed = m.hides and not m.direct
+    recipients = m.all_recipients() if keyed else ((ref.LOCAL, b"main-1", b""),) if m.direct else ()
+    if m.direct:
+        steps = make(m).steps
+        more |= {"plaintext": steps["plaintext"].hex(), "ciphertext": steps["ciphertext"].hex()}
     return more | {
         "clock_ms": m.clock_ms,
         "sender": m.sender,
@@ -428,13 +441,9 @@ def sealing_json(m: Message) -> dict[str, Any]:
         "content_type": m.content_type,
         "expires_s": m.expires_s,
         "message_id": m.message_id.hex(),
-        "nonce": m.nonce.hex() if m.hides else None,
-        "data_key": m.data_key.hex() if m.hides else None,
-        "recipients": [
-            {"algorithm": a, "key_id": k.hex(), "wrapped_key": w.hex()} for a, k, w in m.all_recipients()
-        ]
-        if m.hides
-        else [],
+        "nonce": m.nonce.hex() if keyed else None,
+        "data_key": m.data_key.hex() if keyed else None,
+        "recipients": [{"algorithm": a, "key_id": k.hex(), "wrapped_key": w.hex()} for a, k, w in recipients],
         "signing_key": None if m.key is None else key_json(m.key, private=True),
         "signature_is_deterministic": m.key is None or m.key.alg != ref.ES256,
     }
@@ -524,6 +533,8 @@ def all_vectors() -> Iterator[Vector]:
     yield from confidentiality_opens()
     yield from public_key_opens()
     yield from signed_opens()
+    yield from direct_opens()
+    yield from direct_refused()
     yield from more_opens()
     yield from more_refused()
     yield from not_an_envelope()
@@ -659,6 +670,82 @@ def signed_opens() -> Iterator[Vector]:
 
 
 # --- encrypted headers, replies
+
+
+DIRECT = replace(PLAIN, direct=True)
+DIRECT_PRIVATE = replace(PRIVATE, direct=True)
+
+
+def direct_opens() -> Iterator[Vector]:
+    yield opens("confidentiality-direct", "D2: the key service encrypted the body itself.", "3.7", DIRECT)
+    yield opens("confidentiality-direct-full", "The same with all that there can be beside it.", "3.7", replace(FULL, direct=True))
+    yield opens("confidentiality-direct-empty-body", "An empty body: 33 bytes are encrypted.", "3.7", replace(DIRECT, body=b""))
+    yield opens("confidentiality-direct-longest", "As long a body as AWS KMS takes: 4,096 bytes are encrypted.", "3.7", replace(DIRECT, body=(filled("body", 64) * 64)[:4063]))
+    yield opens("confidentiality-direct-encrypted-headers", "A frame, encrypted by the key service.", "3.5, 3.7", replace(INSIDE, direct=True))
+    yield opens("confidentiality-direct-reply", "A reply; nothing but the reference is more in it.", "3.7, 4.1", replace(ANSWER, direct=True), in_reply_to=ANSWER.in_reply_to.hex())
+    yield opens("privacy-direct", "A MAC around it.", "3.2, 3.7", DIRECT_PRIVATE)
+    yield opens("privacy-direct-ed25519", "A signature around it.", "3.2, 3.7", replace(DIRECT_PRIVATE, key=EDDSA))
+
+
+def direct_refused() -> Iterator[Vector]:
+    section, context = "3.7", cbor2.dumps(["postseal v1 local", "orders", "kafka:orders"])
+    good = make(DIRECT)
+    recipient = (ref.LOCAL, b"main-1")
+    bad: dict[str, tuple[str, dict[str, Any]]] = {
+        "iv": ("A nonce, where the key service has its own.", {"header": {"map": b"\xa4", "alg": good.pieces["alg"] + b"\x05" + bstr(PLAIN.nonce)}}),
+        "commitment": ("A key commitment, and no data key.", {"header": {"commitment": bstr(filled("commitment", 32))}}),
+        "wrapped-key": ("A wrapped key beside the body that the key service encrypted.", {"encrypt": {"recipient 0": recipient_piece(*recipient, b"x")}}),
+        "two-recipients": ("Two recipients of one ciphertext.", {"encrypt": {"recipients": b"\x82", "recipient 0": recipient_piece(*recipient, b"") + recipient_piece(ref.LOCAL, b"main-2", b"")}}),
+        "no-recipient": ("No recipient.", {"encrypt": {"recipients": b"\x80", "recipient 0": b""}}),
+        "empty": ("No ciphertext.", {"encrypt": {"ciphertext": b"\x40"}}),
+        "6145": ("A ciphertext longer than a wrapped key may be.", {"encrypt": {"ciphertext": bstr(bytes(6145))}}),
+        "other-number": ("The next number, which means nothing yet.", {"header": {"alg": b"\x01" + cbor2.dumps(ref.KEY_SERVICE - 1)}}),
+        "integrity": ("Integrity does not stand in COSE_Encrypt.", {"header": {"protection": b"\x03"}}),
+    }
+    for name, (comment, edits) in bad.items():
+        yield malformed(f"direct-{name}", comment, section, make(DIRECT, **edits), DIRECT)
+    yield refused("downgrade-direct", "A9: the policy demands a data key.", "8 step 3", "downgrade", 3, good.envelope, PLAIN)
+    yield refused("downgrade-data-key", "A9: the policy demands that the key service itself encrypts.", "8 step 3", "downgrade", 3, make(PLAIN).envelope, DIRECT)
+    yield refused("downgrade-privacy-direct", "The same in privacy.", "8 step 3", "downgrade", 3, make(DIRECT_PRIVATE).envelope, PRIVATE)
+    stripped = make(DIRECT_PRIVATE).steps["inner"]
+    yield refused("downgrade-direct-stripped", "A9: privacy, its MAC taken away.", "8 step 6", "downgrade", 6, stripped, DIRECT_PRIVATE)
+    yield refused("unknown-key-direct", "Another key encrypted it.", "8 step 8", "unknown-key", 8, make(DIRECT, encrypt={"recipient 0": recipient_piece(ref.LOCAL, b"main-2", b"")}).envelope, DIRECT)
+
+    def forged_direct(name: str, comment: str, step: int, made: Made | bytes, m: Message = DIRECT, **opening: Any) -> Vector:
+        data = made if isinstance(made, bytes) else made.envelope
+        return refused(f"forged-direct-{name}", comment, f"3.7, 8 step {step}", "forged", step, data, m, **opening)
+
+    def around(ciphertext: bytes, m: Message = DIRECT) -> Made:
+        return make(m, encrypt={"ciphertext": bstr(ciphertext)})
+
+    ciphertext = good.steps["ciphertext"]
+    yield forged_direct("ciphertext-changed", "A9: one bit of what the key service encrypted.", 8, around(flip(ciphertext, 20)))
+    yield forged_direct("ciphertext-cut", "Cut to less than any key service makes.", 8, around(ciphertext[:5]))
+    for name, what in (("message-id", PLAIN.message_id), ("sender", b"billing-api"), ("time", (NOW // 1000).to_bytes(4, "big")), ("milliseconds", b"\x42\x00\x7b")):
+        yield forged_direct(f"header-{name}", f"One bit of the {name.replace('-', ' ')} in the header.", 9, flip(good.envelope, good.envelope.index(what) + len(what) - 1))
+    bound = replace(DIRECT, bound=("a",), headers=(("a", b"1"),))
+    yield forged_direct("bound-value", "The value of a bound header was changed.", 9, make(bound), bound, headers=[value_json("a", b"2")])
+    yield forged_direct("bound-removed", "A bound header was taken away.", 9, make(bound), bound, headers=[])
+    other = make(replace(DIRECT, message_id=filled("another id", 16), body=b"another"))
+    yield forged_direct("swapped", "The ciphertext of another message of the same policy and destination.", 9, around(other.steps["ciphertext"]))
+    yield forged_direct("data-key", "A wrapped data key passed off as a body.", 9, around(local(PLAIN)[2]))
+    elsewhere = AESGCM(WRAPPING_KEY)
+    nonce = filled("wrapping nonce main-1", 12)
+    unmarked = good.steps["plaintext"][1:]
+    yield forged_direct("unmarked", "Rightly bound, but without the byte before.", 9, around(nonce + elsewhere.encrypt(nonce, unmarked, context)))
+    destination = cbor2.dumps(["postseal v1 local", "orders", "kafka:other"])
+    yield forged_direct("context", "Encrypted for another destination.", 8, around(nonce + elsewhere.encrypt(nonce, good.steps["plaintext"], destination)))
+    empty = make(replace(DIRECT, body=b""))
+    known = hashlib.sha256(empty.steps["enc_structure"]).digest()
+    yield refused(
+        "forged-wrapped-key-of-direct",
+        "An empty body that the key service encrypted, passed off as a wrapped data key: all but its first byte is known to everybody.",
+        "3.7, 8 step 8", "forged", 8,
+        make(replace(PLAIN, data_key=known), encrypt={"recipient 0": recipient_piece(*recipient, empty.steps["ciphertext"])}).envelope, PLAIN,
+    )
+    theirs = make(replace(DIRECT_PRIVATE, sender="shop-web"))
+    resigned = make(DIRECT_PRIVATE, encrypt={"ciphertext": bstr(theirs.steps["ciphertext"])})
+    yield forged_direct("resigned", "The ciphertext of another sender, rightly signed as one's own.", 9, resigned, DIRECT_PRIVATE)
 
 
 INSIDE = replace(PLAIN, encrypted=("patient", "tenant"), inside=(("patient", b"4711"), ("tenant", b"north")))

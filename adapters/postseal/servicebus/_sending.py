@@ -18,6 +18,8 @@ __all__ = ["Batch", "Sending"]
 
 _SLACK: Final = 64
 """Bytes by which two envelopes of equal body and content type may differ: lengths of lengths, wrapped keys of another data key."""
+_DIRECT: Final = 2048
+"""Bytes that sealing is taken to add where the key service encrypts bodies itself, before one was sealed."""
 
 
 class Sending:
@@ -102,6 +104,8 @@ class Sending:
 
     def warm_up(self) -> Flow[None]:
         """Have a data key at hand before a batch is filled, where filling it cannot wait for one."""
+        if self.policy.direct:
+            return  # there is none, and what is sealed for nothing would cost a call
         if self.waits and not self.passes and (self.added is None or self.policy.data_key.max_messages > 1):
             beside: dict[str, Any] = {"headers": {}} if self.policy.bind_headers else {}
             yield from self.finish(Draft({}, b"", None, beside))
@@ -110,8 +114,8 @@ class Sending:
         """Seal *draft* without waiting, or return None where that cannot be."""
         if not self.waits:
             return run(self.finish(draft))
-        if self.policy.data_key.max_messages == 1:
-            return None  # each has a data key of its own, and none is ever at hand
+        if self.policy.direct or self.policy.data_key.max_messages == 1:
+            return None  # each has a call, or a data key, of its own, and none is ever at hand
         sealing = self._call(draft)
         try:
             sealing.send(None)  # with a data key at hand it does not yield
@@ -164,7 +168,8 @@ class Batch:
         draft = draft_of(raw, self._sending.policy)
         sealed = None if self._put_off else self._sending.seal_now(draft)
         if sealed is None:
-            size = len(draft.body) + len(draft.content_type or "") + (self._sending.added or 0) + _SLACK
+            added = self._sending.added or (_DIRECT if self._sending.policy.direct else 0)
+            size = len(draft.body) + len(draft.content_type or "") + added + _SLACK
             sealed = draft.finished(bytes(size), self._sending)
             sealed.draft = draft
             self._put_off = True

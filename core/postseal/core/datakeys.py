@@ -27,7 +27,16 @@ from postseal.core.values import Value
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-__all__ = ["Calls", "DataKeyLimits", "OpenedKey", "OpeningKeys", "OpeningLimits", "SealingKey", "SealingKeys"]
+__all__ = [
+    "Calls",
+    "DataKeyLimits",
+    "OpenedKey",
+    "OpeningKeys",
+    "OpeningLimits",
+    "SealingKey",
+    "SealingKeys",
+    "copy_of",
+]
 
 MAX_MESSAGES: Final = 2**28
 MAX_BYTES: Final = 2**38
@@ -219,7 +228,7 @@ class _Flights(Generic[_T]):
         try:
             result = call()
         except Exception as error:
-            self._fail(flight, _copy_of(error))
+            self._fail(flight, copy_of(error))
             raise
         except BaseException as error:
             # Ctrl-C is for the thread that it struck. The others may try again.
@@ -269,11 +278,11 @@ class _Flights(Generic[_T]):
 def _outcome(landed: tuple[_T, None] | tuple[None, Exception]) -> _T:
     result, error = landed
     if error is not None:
-        raise _copy_of(error)
+        raise copy_of(error)
     return result  # type: ignore[return-value]  # mypy does not narrow one element of a tuple by the other
 
 
-def _copy_of(error: _E) -> _E:
+def copy_of(error: _E) -> _E:
     """Copy *error* without its traceback, for one of those who wait for it.
 
     One object raised in many threads would mix their tracebacks, and keep alive what their frames hold: bodies. What is none of our
@@ -291,7 +300,7 @@ def _copy_of(error: _E) -> _E:
     return copied
 
 
-class Calls:
+class Calls(Generic[_T]):
     """Calls for what is no data key: one in flight for each thing asked."""
 
     def __init__(self) -> None:
@@ -300,15 +309,15 @@ class Calls:
 
     def begin_again(self) -> None:
         """Forget who waits: in a forked child they do not exist."""
-        self._flights: _Flights[None] = _Flights()
+        self._flights: _Flights[_T] = _Flights()
 
-    def run(self, what: object, call: Callable[[], None]) -> None:
+    def run(self, what: object, call: Callable[[], _T]) -> _T:
         """Make the call, or wait for the one under way."""
-        self._flights.run(what, call)
+        return self._flights.run(what, call)[0]
 
-    async def run_async(self, what: object, call: Callable[[], None]) -> None:
+    async def run_async(self, what: object, call: Callable[[], _T]) -> _T:
         """Like `run`, without blocking the loop."""
-        await self._flights.run_async(what, call)
+        return (await self._flights.run_async(what, call))[0]
 
 
 class SealingKeys:
@@ -616,7 +625,7 @@ class OpeningKeys:
     def _raise_known_failure(self, what: object) -> None:
         failure = self._failures.get(what)
         if failure is not None and self._clock() < failure[0]:
-            raise _copy_of(failure[1])
+            raise copy_of(failure[1])
 
     def _unwrap(
         self, what: object, destination: str, commitment: bytes, recipients: Sequence[Recipient]
@@ -694,7 +703,7 @@ class OpeningKeys:
             return key
 
     def _remember_failure(self, what: object, error: PostsealError, era: int) -> None:
-        failure = _copy_of(error)
+        failure = copy_of(error)
         with self._lock:
             if era != self._era:
                 return

@@ -174,8 +174,9 @@ def _readers(policy: Policy, keys: Mapping[str, Any], *, hides: bool) -> tuple[W
         key = "" if section is None else _key_of(section)
         found.append(
             Who(
-                f"whoever may unwrap with {name!r}",
-                f"{_SERVICES.get(service, service)}{key}; each key alone opens",
+                f"whoever may {'decrypt' if policy.direct else 'unwrap'} with {name!r}",
+                f"{_SERVICES.get(service, service)}{key}"
+                + ("; it decrypts each body itself" if policy.direct else "; each key alone opens"),
             )
         )
         if service in ("aws-kms", "azure-key-vault", "vault"):
@@ -205,7 +206,9 @@ def _writers(policy: Policy, ring: Mapping[str, Any] | None) -> tuple[Who, ...]:
     if policy.sign is None:
         found.append(
             Who(
-                "whoever may make data keys with one of its keys",
+                "whoever may encrypt with its key"
+                if policy.direct
+                else "whoever may make data keys with one of its keys",
                 "confidentiality proves no sender; names in `senders` are compared and not proved",
             )
         )
@@ -284,7 +287,9 @@ def _states(policy: Policy, *, hides: bool) -> tuple[State, ...]:
             reads=hides,
             forges=open_door or (hides and policy.sign is None),
             why=(
-                "can open whatever sealed message it is shown; the broker's messages do not pass it"
+                "decrypts each body itself, so every body passes it in clear"
+                if hides and policy.direct
+                else "can open whatever sealed message it is shown; the broker's messages do not pass it"
                 if hides
                 else "no data key is used here, so it can open nothing; what is to be read is read elsewhere"
             ),
@@ -301,7 +306,11 @@ def _states(policy: Policy, *, hides: bool) -> tuple[State, ...]:
 
 def _periods(policy: Policy, ring: Mapping[str, Any] | None, *, hides: bool) -> tuple[Period, ...]:
     found = []
-    if hides:
+    if hides and policy.direct:
+        found.append(
+            Period("revocation window", 0.0, "the key service is asked for each message; nothing is cached")
+        )
+    elif hides:
         opening, data_key = policy.opening, policy.data_key
         found += [
             Period("revocation window", opening.max_age, "a right to open that is withdrawn ends within it"),
@@ -338,6 +347,10 @@ def _cautions(policy: Policy, keys: Mapping[str, Any], ring: Mapping[str, Any] |
         (
             policy.consuming == "tolerate",
             f"clear text from anybody is accepted until {_day(policy.tolerate_until)}",
+        ),
+        (
+            policy.direct,
+            "direct: one call of the key service opens one message, so its quota is the limit of what can be read",
         ),
         (policy.protection == "integrity", "bodies are not hidden from anybody"),
         (policy.protection == "confidentiality", "who sent a message is not proved"),

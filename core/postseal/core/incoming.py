@@ -11,6 +11,7 @@ from postseal.core.context import Headers, byte_head, byte_string, canonical, pa
 from postseal.core.counting import Tally
 from postseal.core.crypto import TAG_SIZE, InvalidSignature, InvalidTag, MessageKey
 from postseal.core.datakeys import OpenedKey, OpeningKeys
+from postseal.core.direct import DirectBodies
 from postseal.core.errors import ConfigError, KeyUnavailable, Refused, Verdict
 from postseal.core.learnt import (
     HINT_SIZE,
@@ -33,6 +34,7 @@ from postseal.core.wire import (
     Recipient,
     Skeleton,
     decode,
+    encrypted_with,
     to_be_signed_head,
 )
 
@@ -97,8 +99,9 @@ class Incoming:
         destination: Where they lie.
         policy: The policy in force there.
         policies: All of them; tell which logical destinations may lie here.
-        keys: Data keys unwrapped for *policy*; None in integrity.
+        keys: Data keys unwrapped for *policy*; None in integrity, and where it is direct.
         ring: Who may sign; None in confidentiality.
+        direct: Has bodies decrypted by the key service itself, where the policy is direct.
         register: Asks the ledger; None where there is none.
         clock: Nanoseconds since the epoch.
         monotonic: In seconds; the clock of *keys*.
@@ -113,6 +116,7 @@ class Incoming:
         keys: OpeningKeys | None,
         ring: KeyRing | None,
         *,
+        direct: DirectBodies | None = None,
         register: Register | None = None,
         clock: Callable[[], int] = time.time_ns,
         monotonic: Callable[[], float] = time.monotonic,
@@ -123,8 +127,9 @@ class Incoming:
         self.mode = policy.consuming
         self.destination = destination
         self.keys = keys
-        self.hides = policy.code is not Protection.INTEGRITY
-        """Whether there is anything to decrypt."""
+        self.direct = direct
+        self.keyed = policy.code is not Protection.INTEGRITY and not policy.direct
+        """Whether its messages have data keys."""
         self.register = register
         self._policies = policies
         self._ring = ring
@@ -179,6 +184,13 @@ class Incoming:
             raise Refused(
                 Verdict.DOWNGRADE,
                 f"protected by {header.protection.name.lower()} where the policy demands {self.policy.protection}",
+            )
+        if header.direct is not self.policy.direct:
+            raise Refused(
+                Verdict.DOWNGRADE,
+                "the key service encrypted it itself, and the policy demands a data key"
+                if header.direct
+                else "a data key encrypted it, and the policy demands the key service itself",
             )
         if header.policy != self.policy.name:
             raise Refused(Verdict.DOWNGRADE, "sealed under another policy than the one in force here")
@@ -287,12 +299,25 @@ class Incoming:
             Refused: *forged*; *malformed* or *downgrade* for what was encrypted.
         """
         envelope, header = examined.envelope, examined.envelope.header
-        aad = b"\x83\x67Encrypt" + byte_string(envelope.protected) + examined.external
+        aad = encrypted_with(envelope.protected, examined.external)
         try:
             body = key.decrypt(header.nonce or b"", envelope.payload, aad)
         except InvalidTag:
             forged()
         return self._opened(examined, body)
+
+    def decrypt_direct(self, examined: Examined) -> Opened:
+        """Do steps 8 to 11 of a message without a data key. Raises what `DirectBodies.decrypt` does, and `decrypt`."""
+        return self._opened(examined, self._bodies().decrypt(*_direct_of(examined)))
+
+    async def decrypt_direct_async(self, examined: Examined) -> Opened:
+        """Like `decrypt_direct`, without blocking the loop."""
+        return self._opened(examined, await self._bodies().decrypt_async(*_direct_of(examined)))
+
+    def _bodies(self) -> DirectBodies:
+        if self.direct is None:
+            raise ConfigError(f"policy {self.policy.name!r} has no keys to open with here: it only verifies")
+        return self.direct
 
     def _opened(self, examined: Examined, body: bytes) -> Opened:
         header, facts = examined.envelope.header, _facts(examined)
@@ -309,7 +334,7 @@ class Incoming:
     def receipt(self, register: Register, examined: Examined) -> Receipt:
         """Return what the ledger is asked of a message."""
         envelope, header = examined.envelope, examined.envelope.header
-        if not self.hides:
+        if not self.keyed:
             from postseal.core.replay import digest_of  # noqa: PLC0415 - loaded, as there is a register
 
             digest = digest_of(envelope.protected, envelope.payload)
@@ -428,6 +453,13 @@ def _signature_size(policy: Policy, ring: KeyRing | None) -> int:
 def _facts(examined: Examined) -> Facts:
     origin = Origin.NONE if examined.signer is None else examined.signer.origin
     return Facts(examined.envelope.header, origin, Verdict.OK)
+
+
+def _direct_of(examined: Examined) -> tuple[Recipient, bytes, str]:
+    envelope = examined.envelope
+    (recipient,) = envelope.recipients
+    bound = encrypted_with(envelope.protected, examined.external)
+    return recipient._replace(wrapped_key=envelope.payload), bound, envelope.header.destination
 
 
 def _key_of(envelope: Envelope) -> tuple[str, bytes, tuple[Recipient, ...], bytes]:

@@ -12,6 +12,7 @@ from postseal.core.errors import KeyBroken, KeyRefused, KeyUnavailable, NotMine
 from postseal.core.wire import Recipient
 
 __all__ = [
+    "DirectKeys",
     "KeyBroken",
     "KeyContext",
     "KeyProvider",
@@ -22,6 +23,7 @@ __all__ = [
     "PublicKeys",
     "Recipient",
     "ReferenceStore",
+    "direct_keys",
 ]
 
 
@@ -60,6 +62,49 @@ class PublicKeys(Protocol):
     def public_key_fingerprints(self) -> frozenset[bytes]:
         """SHA-256 of each public key as DER SubjectPublicKeyInfo: `crypto.fingerprint`."""
         ...
+
+
+class DirectKeys(Protocol):
+    """What also encrypts bodies itself, one call for each: for policies that are `direct`. Providers that cannot leave all of it out.
+
+    Every method raises `KeyUnavailable` and `KeyRefused`, as those of `KeyProvider` do.
+    """
+
+    @property
+    def most_direct(self) -> int:
+        """Bytes that it encrypts at most. Before it knows its key, what no key of its kind exceeds."""
+        ...
+
+    @property
+    def anybody_encrypts(self) -> bool:
+        """Whether it encrypts with a public key: then nothing it decrypts says who made it."""
+        ...
+
+    def encrypt(self, plaintext: bytes, context: KeyContext) -> Recipient:
+        """Have *plaintext* encrypted under *context*, where the service takes one.
+
+        Returns:
+            Which key, and in the place of a wrapped key the ciphertext, 1 to 6144 bytes.
+
+        Raises:
+            TooLarge: It is over what this key takes; nobody was asked to encrypt it.
+        """
+        ...
+
+    def decrypt(self, recipient: Recipient, context: KeyContext) -> bytes:
+        """Undo `encrypt`.
+
+        Raises:
+            NotMine: It names no key of this provider; nobody was asked.
+            KeyBroken: Changed bytes, or another context or key. Do not retry.
+        """
+        ...
+
+
+def direct_keys(provider: object) -> DirectKeys | None:
+    """Return *provider* as one that encrypts bodies itself, or None."""
+    names = ("encrypt", "decrypt", "most_direct", "anybody_encrypts")
+    return provider if all(hasattr(provider, name) for name in names) else None  # type: ignore[return-value]  # it has what it needs
 
 
 @runtime_checkable

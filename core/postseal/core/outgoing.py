@@ -10,6 +10,7 @@ from postseal.core.context import EMPTY, byte_head, byte_string
 from postseal.core.counting import Tally
 from postseal.core.crypto import NONCE_SIZE, HmacContext, RandomBytes
 from postseal.core.datakeys import SealingKey, SealingKeys, Write
+from postseal.core.direct import DirectBodies
 from postseal.core.errors import ConfigError, KeyUnavailable, nearest
 from postseal.core.forking import ForkSafeLock
 from postseal.core.policy import Policy
@@ -23,9 +24,12 @@ from postseal.core.wire import (
     TIME_MIN,
     Algorithm,
     Header,
+    Recipient,
     Template,
+    encode_direct,
     encode_outer,
     encode_recipients,
+    encrypted_with,
     signed_head,
     to_be_signed_head,
 )
@@ -82,8 +86,9 @@ class Outgoing:
         sender: Who we are.
         destination: Where to; travels as ``aud``.
         policy: The policy in force there.
-        keys: Its data keys; None in integrity.
+        keys: Its data keys; None in integrity, and where the policy is direct.
         ring: Its signing keys; None in confidentiality.
+        direct: Has bodies encrypted by the key service itself, where the policy is direct.
         clock: Nanoseconds since the epoch.
         monotonic: In seconds; the clock of *keys*.
         random: Gives nonce and message id, in this order, in one call of 28 bytes.
@@ -102,6 +107,7 @@ class Outgoing:
         keys: SealingKeys | None,
         ring: KeyRing | None,
         *,
+        direct: DirectBodies | None = None,
         clock: Callable[[], int],
         monotonic: Callable[[], float],
         random: RandomBytes,
@@ -120,6 +126,7 @@ class Outgoing:
         self.policy = policy
         self.destination = destination
         self.keys = keys
+        self._direct = direct
         self.frames = bool(policy.encrypt_headers)
         """Whether headers are encrypted with the body."""
         self.plain: SealingKeys | None = None if self.passes or policy.bind_headers or self.frames else keys
@@ -335,6 +342,69 @@ class Outgoing:
             return join((before, payload, behind, signature))
 
         return write
+
+    def seal_direct(
+        self,
+        body: bytes,
+        external: bytes,
+        content_type: str | None,
+        expires: int | None,
+        in_reply_to: bytes | None = None,
+    ) -> bytes:
+        """Seal *body* without a data key: one call, in which the key service encrypts it itself. Arguments as for `sign`.
+
+        Raises:
+            TooLarge: It takes no body of that size. Nobody was asked to encrypt it.
+            KeyUnavailable: It did not answer. Retrying may help.
+            KeyRefused: It said no.
+        """
+        bodies = self._bodies(len(body))
+        protected = self._begun(content_type, expires, in_reply_to)
+        made = bodies.encrypt(body, encrypted_with(protected, external), self.destination)
+        return self._finished(protected, made, external)
+
+    async def seal_direct_async(
+        self,
+        body: bytes,
+        external: bytes,
+        content_type: str | None,
+        expires: int | None,
+        in_reply_to: bytes | None = None,
+    ) -> bytes:
+        """Like `seal_direct`, without blocking the loop."""
+        bodies = self._bodies(len(body))
+        protected = self._begun(content_type, expires, in_reply_to)
+        made = await bodies.encrypt_async(body, encrypted_with(protected, external), self.destination)
+        return self._finished(protected, made, external)
+
+    def _bodies(self, size: int) -> DirectBodies:
+        if self._direct is None:
+            raise ConfigError(f"policy {self.policy.name!r} has no keys here to encrypt with")
+        self._direct.check_size(size)
+        return self._direct
+
+    def _begun(self, content_type: str | None, expires: int | None, in_reply_to: bytes | None) -> bytes:
+        """Return the protected header of a message without a data key."""
+        now = self._clock()
+        return self._header(
+            content_type,
+            expires,
+            seconds=_seconds(now),
+            millis=now % _SECOND // _MILLISECOND,
+            message_id=self._random(_NOISE)[_MESSAGE_ID],
+            algorithm=Algorithm.KEY_SERVICE,
+            in_reply_to=in_reply_to,
+        ).encode()
+
+    def _finished(self, protected: bytes, made: Recipient, external: bytes) -> bytes:
+        """Return the envelope of what the key service made, signed in privacy."""
+        envelope = encode_direct(protected, made)
+        if (signing := self._signing) is not None:
+            payload = byte_string(envelope)
+            behind = byte_head(signing.algorithm.signature_size)
+            envelope = b"".join((signing.head, payload, behind, signing.sign(external + payload)))
+        self.tally.tick()
+        return envelope
 
     def sign(
         self,

@@ -12,6 +12,7 @@ from functools import cache
 from typing import Final, NamedTuple
 
 from postseal.core.datakeys import DataKeyLimits, OpeningLimits
+from postseal.core.direct import BOUND_SIZE
 from postseal.core.errors import ConfigError, nearest
 from postseal.core.keys import KeyContext, NewDataKey, Recipient
 from postseal.core.policy import Policy
@@ -52,7 +53,7 @@ class Service(NamedTuple):
         wraps_locally: Whether data keys are wrapped with a public key, so that sealing calls nobody.
         wrapped: Bytes of a wrapped data key.
         key_id: Bytes of what names its wrapping key.
-        most: Bytes that the service itself encrypts.
+        most: Bytes that the service itself encrypts; of the body, 33 fewer (SPEC.md 3.7).
         shared: Who shares the quota.
         source: Where price and quota are from.
         seen: When they were looked up: year and month.
@@ -319,7 +320,17 @@ def _unwraps_of_a_key(load: Load, messages: int) -> float:
 
 
 def _direct(load: Load, service: Service) -> Mode:
-    too_large = f"cannot be: the service encrypts {service.most:,} bytes at most"
+    most = service.most - BOUND_SIZE
+    remarks = []
+    if load.size > most:
+        remarks.append(
+            f"cannot be: the service encrypts {service.most:,} bytes at most, {BOUND_SIZE} of them not the body's"
+        )
+    if service.wraps_locally:
+        remarks.append("needs a signature: anybody can encrypt with a public key")
+    # A symmetric ciphertext of the service is so much longer than what is in it; RSA's is as long as its key.
+    plain = min(load.size, most)
+    encrypted = service.wrapped if service.wraps_locally else service.wrapped - DATA_KEY + BOUND_SIZE + plain
     return _mode(
         "direct",
         load,
@@ -327,9 +338,8 @@ def _direct(load: Load, service: Service) -> Mode:
         sealing=0.0 if service.wraps_locally else load.rate,
         opening=load.rate,
         restart=load.rate * load.backlog,
-        # A symmetric ciphertext of the service is so much longer than what is in it; RSA's is as long as its key.
-        added=max(0, service.wrapped - load.size) if service.wraps_locally else service.wrapped - DATA_KEY,
-        remarks=[too_large] if load.size > service.most else [],
+        added=direct_bytes(encrypted, service.key_id) - plain,
+        remarks=remarks,
     )
 
 
@@ -440,6 +450,33 @@ class _Sized:
     def unwrap(self, recipients: Sequence[Recipient], context: KeyContext) -> bytes:  # noqa: ARG002
         """Unwrap nothing."""
         return bytes(DATA_KEY)
+
+    @property
+    def most_direct(self) -> int:
+        """As much as is asked."""
+        return 2**16
+
+    @property
+    def anybody_encrypts(self) -> bool:
+        """No."""
+        return False
+
+    def encrypt(self, plaintext: bytes, context: KeyContext) -> Recipient:  # noqa: ARG002
+        """Encrypt nothing."""
+        return self._recipient
+
+    def decrypt(self, recipient: Recipient, context: KeyContext) -> bytes:  # noqa: ARG002
+        """Decrypt nothing."""
+        return b""
+
+
+@cache
+def direct_bytes(encrypted: int, key_id: int) -> int:
+    """Return the size of an envelope around so many *encrypted* bytes, in confidentiality: measured on one."""
+    policy = Policy(name="orders", destinations=["kafka:orders"], keys=["main"], direct=True)
+    keys = {"main": _Sized(encrypted, key_id)}
+    sealer = Sealer(sender="billing-api", policies=[policy], keys=keys, alarm=None)
+    return len(sealer.seal(b"", destination="kafka:orders"))
 
 
 @cache

@@ -52,6 +52,8 @@ class Policy(Value):
         accept_from: Patterns of where messages of these destinations may also lie: dead letters, retries, mirrors.
         protection: ``"confidentiality"`` hides the body, ``"integrity"`` signs it, ``"privacy"`` does both.
         keys: Names of the key providers that wrap the data key; each can open. Needed where the body is hidden.
+        direct: Whether the key service encrypts each body itself, without a data key: one call for each message. For small bodies, with the
+            one key that *keys* names; SPEC.md 3.7 and docs/keys.md say how small.
         sign: Name of the key ring. Needed where something is signed.
         senders: Who may send. Mandatory wherever something is signed.
         sensitive: Whether bodies must be hidden: *integrity* is refused then.
@@ -87,6 +89,7 @@ class Policy(Value):
         "consume_mode",
         "data_key",
         "destinations",
+        "direct",
         "encrypt_headers",
         "key_by_reference",
         "keys",
@@ -112,6 +115,7 @@ class Policy(Value):
     accept_from: tuple[str, ...]
     protection: ProtectionName
     keys: tuple[str, ...]
+    direct: bool
     sign: str | None
     senders: tuple[str, ...]
     sensitive: bool
@@ -140,6 +144,7 @@ class Policy(Value):
         accept_from: Iterable[str] = (),
         protection: ProtectionName = "confidentiality",
         keys: Iterable[str] = (),
+        direct: bool = False,
         sign: str | None = None,
         senders: Iterable[str] = (),
         sensitive: bool = False,
@@ -166,6 +171,7 @@ class Policy(Value):
             accept_from=accept_from,
             protection=protection,
             keys=keys,
+            direct=direct,
             sign=sign,
             senders=senders,
             sensitive=sensitive,
@@ -195,6 +201,7 @@ class Policy(Value):
         self._check_word("on_duplicate", self.on_duplicate, get_args(OnDuplicate))
         self._check_destinations()
         self._check_protection()
+        self._check_direct()
         self._check_headers()
         self._check_mode()
         self._check_numbers()
@@ -282,6 +289,23 @@ class Policy(Value):
             raise self._error("protection = 'confidentiality' signs nothing; did you mean 'privacy'?")
         if signs and not self.senders:
             raise self._error("senders is empty: wherever something is signed, it must say who may send")
+
+    def _check_direct(self) -> None:
+        if not self.direct:
+            return
+        if self.protection == "integrity":
+            raise self._error("direct says how bodies are encrypted, and protection = 'integrity' hides none")
+        if len(self.keys) != 1:
+            raise self._error(
+                f"direct takes one key, not {len(self.keys)}: without a data key, nothing could be wrapped for another"
+            )
+        for option, usual in (
+            ("data_key", DataKeyLimits()),
+            ("opening", OpeningLimits()),
+            ("key_by_reference", False),
+        ):
+            if getattr(self, option) != usual:
+                raise self._error(f"{option} speaks of data keys, and direct has none")
 
     def _check_headers(self) -> None:
         for option in _HEADERS:

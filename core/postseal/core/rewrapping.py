@@ -31,6 +31,7 @@ _MOST: Final = 4096
 _SIGNED: Final = (
     "its sender signed its recipients, too: only the sender can seal it for others, and it stays as it is"
 )
+_DIRECT: Final = "the key service encrypted its body itself: it has no data key that another key could wrap"
 _NOTHING: Final = "it hides nothing, so there is nothing to wrap"
 
 
@@ -68,6 +69,8 @@ class Rewrapper:
             raise Refused(Verdict.DOWNGRADE, _NOTHING)
         if parsed.header.protection is Protection.PRIVACY:
             raise Refused(Verdict.DOWNGRADE, _SIGNED)
+        if parsed.header.direct:
+            raise Refused(Verdict.DOWNGRADE, _DIRECT)
         before = envelope[: len(envelope) - len(parsed.recipients_bytes)]
         moved = before + encode_recipients(self._recipients(parsed))
         decode(moved)  # what is written can be read

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from postseal.core.context import check_name
 from postseal.core.datakeys import OpeningKeys
+from postseal.core.direct import DirectBodies
 from postseal.core.errors import ConfigError, nearest
-from postseal.core.keys import KeyProvider, PublicKeys
+from postseal.core.keys import DirectKeys, KeyProvider, PublicKeys, direct_keys
 from postseal.core.policy import Policies, Policy
 from postseal.core.providers.combined import CombinedKeys
 from postseal.core.signing import KeyRing
@@ -53,6 +54,9 @@ class Rules:
         """By the name of the policy, as all below."""
         self.rings: dict[str, KeyRing] = {}
         self.opening: dict[str, OpeningKeys] = {}
+        """Those of policies that have data keys."""
+        self.direct: dict[str, DirectBodies] = {}
+        """Those of policies that have none."""
         self._parts: dict[str, list[KeyProvider]] = {}
         self._by_name = {policy.name: policy for policy in self.policies}
         self._verify_only = verify_only
@@ -73,6 +77,7 @@ class Rules:
             and other._by_name.get(name) == policy
             and other.policies.finds(destination) == policy
             and self.providers.get(name) is other.providers.get(name)
+            and self.direct.get(name) is other.direct.get(name)
             and self.rings.get(name) is other.rings.get(name)
         )
 
@@ -95,7 +100,8 @@ class Rules:
         self._parts[policy.name] = providers
         if before is not None and _same(providers, before._parts.get(policy.name, ())):  # noqa: SLF001 - of our own kind
             self.providers[policy.name] = before.providers[policy.name]
-            if before._by_name[policy.name].opening == policy.opening:  # noqa: SLF001
+            was = before._by_name[policy.name]  # noqa: SLF001
+            if (was.direct, was.opening) == (policy.direct, policy.opening) and not policy.direct:
                 self.opening[policy.name] = before.opening[policy.name]
         else:
             if self._watched is not None:
@@ -103,9 +109,34 @@ class Rules:
                     self._watched(name, one) for name, one in zip(policy.keys, providers, strict=True)
                 ]
             self.providers[policy.name] = providers[0] if len(providers) == 1 else CombinedKeys(providers)
+        if policy.direct:
+            self._resolve_direct(policy, providers[0], before, monotonic)
+            return
         if policy.name not in self.opening:
             provider = self.providers[policy.name]
             self.opening[policy.name] = OpeningKeys(provider, policy.name, policy.opening, clock=monotonic)
+
+    def _resolve_direct(
+        self, policy: Policy, bare: KeyProvider, before: Rules | None, monotonic: Callable[[], float]
+    ) -> None:
+        """See that the key of a direct policy can encrypt bodies."""
+        provider = self.providers[policy.name]
+        # What measures calls has these methods whatever is within.
+        keys = direct_keys(self._parts[policy.name][0])
+        if keys is None:
+            raise ConfigError(
+                f"policy {policy.name!r}: direct needs a key service that encrypts bodies itself, and {policy.keys[0]!r} is {bare!r}; "
+                "AWS KMS, Azure Key Vault and Vault transit do"
+            )
+        if keys.anybody_encrypts and policy.sign is None:
+            raise ConfigError(
+                f"policy {policy.name!r}: direct with {policy.keys[0]!r} needs protection = 'privacy': anybody can encrypt with its public "
+                "key, so only a signature tells whose message it is"
+            )
+        kept = None if before is None else before.direct.get(policy.name)
+        if kept is None or before is None or before.providers.get(policy.name) is not provider:
+            kept = DirectBodies(cast("DirectKeys", provider), policy.name, clock=monotonic)
+        self.direct[policy.name] = kept
 
     def _resolve_signer(self, policy: Policy, signers: Mapping[str, KeyRing]) -> None:
         if policy.sign is None:

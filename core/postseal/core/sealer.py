@@ -195,7 +195,7 @@ class Sealer:
         if deduplication_secret is not None:
             deduplication_key(deduplication_secret, "")  # complains now, if it must
         self._lock = ForkSafeLock()
-        self._calls = Calls()
+        self._calls: Calls[None] = Calls()
         self._reloading = ForkSafeLock()
         self._outgoing: dict[str, Outgoing] = {}
         self._incoming: dict[_Where, Incoming] = {}
@@ -403,6 +403,8 @@ class Sealer:
         if size > MAX_BODY:
             raise _too_large(size)
         if keys is None:
+            if way.policy.direct:
+                return way.seal_direct(body, external, content_type, expires, reply)
             return way.sign(body, external, content_type, expires, reply)
         key = keys.cached(size) or keys.take(size)
         writers = key.writers if expires is None else key.expiring_writers
@@ -451,6 +453,8 @@ class Sealer:
         if size > MAX_BODY:
             raise _too_large(size)
         if keys is None:
+            if way.policy.direct:
+                return await way.seal_direct_async(body, external, content_type, expires, reply)
             return way.sign(body, external, content_type, expires, reply)
         key = keys.cached(size) or await keys.take_async(size)
         writers = key.writers if expires is None else key.expiring_writers
@@ -607,7 +611,10 @@ class Sealer:
             examined = self._asking(partial(self._examine, way, data, beside, coordinates, learnt=learnt))
             if isinstance(examined, Opened):
                 return examined
-            opened = self._finish(way, examined, way.fetch(examined) if way.hides else None)
+            if way.policy.direct:
+                opened = way.decrypt_direct(examined)
+            else:
+                opened = self._finish(way, examined, way.fetch(examined) if way.keyed else None)
             if way.register is None or not is_delivery:
                 self._tell_late(examined, way, data, coordinates)
                 way.tally.tick()
@@ -654,8 +661,10 @@ class Sealer:
             )
             if isinstance(examined, Opened):
                 return examined
-            key = await way.fetch_async(examined) if way.hides else None
-            opened = self._finish(way, examined, key)
+            if way.policy.direct:
+                opened = await way.decrypt_direct_async(examined)
+            else:
+                opened = self._finish(way, examined, await way.fetch_async(examined) if way.keyed else None)
             if way.register is None or not is_delivery:
                 self._tell_late(examined, way, data, coordinates)
                 way.tally.tick()
@@ -708,8 +717,9 @@ class Sealer:
             if isinstance(examined, Opened):
                 return examined
             register = way.register if is_delivery else None
-            key = way.cached(examined) if way.hides else None
-            if (key is None and way.hides) or (register is not None and register.ledger.waits):
+            key = way.cached(examined) if way.keyed else None
+            waits = way.policy.direct or (key is None and way.keyed)
+            if waits or (register is not None and register.ledger.waits):
                 return None
             opened = self._finish(way, examined, key)
             if register is None:
@@ -990,7 +1000,7 @@ class Sealer:
             if (way := self._outgoing.get(destination)) is not None:
                 return way
             keys = None
-            if (provider := rules.providers.get(policy.name)) is not None:
+            if (provider := rules.providers.get(policy.name)) is not None and not policy.direct:
                 context = KeyContext(policy.name, destination)
                 keys = SealingKeys(provider, context, policy.data_key, clock=self._monotonic)
             way = Outgoing(
@@ -999,6 +1009,7 @@ class Sealer:
                 policy,
                 keys,
                 rules.rings.get(policy.name),
+                direct=rules.direct.get(policy.name),
                 clock=self._clock,
                 monotonic=self._monotonic,
                 random=self._random,
@@ -1026,6 +1037,7 @@ class Sealer:
                 rules.policies,
                 rules.opening.get(policy.name),
                 rules.rings.get(policy.name),
+                direct=rules.direct.get(policy.name),
                 register=self._register(policy, reader),
                 clock=self._clock,
                 monotonic=self._monotonic,
@@ -1210,7 +1222,9 @@ class Sealer:
             examined = self._asking(lambda: incoming.examine(self._whole(body), beside))
             if examined.late is not None:
                 raise examined.late
-            if incoming.keys is not None:
+            if incoming.direct is not None:
+                incoming.decrypt_direct(examined)
+            elif incoming.keys is not None:
                 incoming.decrypt(examined, _our_key(way, examined) or incoming.fetch(examined).key)
         except (Refused, KeyRefused, KeyBroken, NotMine) as error:
             refused = _as_refused(error, destination)
@@ -1225,7 +1239,9 @@ class Sealer:
             examined = await self._asking_async(lambda: incoming.examine(self._whole(body), beside))
             if examined.late is not None:
                 raise examined.late
-            if incoming.keys is not None:
+            if incoming.direct is not None:
+                await incoming.decrypt_direct_async(examined)
+            elif incoming.keys is not None:
                 ours = _our_key(way, examined)
                 incoming.decrypt(examined, ours or (await incoming.fetch_async(examined)).key)
         except (Refused, KeyRefused, KeyBroken, NotMine) as error:

@@ -30,7 +30,9 @@ __all__ = [
     "Skeleton",
     "Template",
     "decode",
+    "encode_direct",
     "encode_recipients",
+    "encrypted_with",
     "looks_sealed",
 ]
 
@@ -39,6 +41,7 @@ LABEL: Final = -65537
 MAX_BODY: Final = 2**31 - 17
 MAX_RECIPIENTS: Final = 16
 MAX_WRAPPED: Final = 6144
+"""Bytes of a wrapped key; and of a body that the key service encrypted itself."""
 MAX_KEY_ID: Final = 64
 MAX_BOUND: Final = 64
 MAX_TEXT: Final = 255
@@ -101,6 +104,8 @@ class Algorithm(IntEnum):
     """COSE algorithm numbers of this profile. Source: SPEC.md 10.1; RFC 9053."""
 
     A256GCM = 3
+    KEY_SERVICE = -65543
+    """The body was encrypted by the wrapping key itself, without a data key."""
     HMAC_256 = 5
     ES256 = -7
     EDDSA = -8
@@ -127,8 +132,9 @@ class Recipient(NamedTuple):
 class Header(NamedTuple):
     """The protected header: what every message says of itself. Source: SPEC.md 4.
 
-    *nonce* and *commitment* are there in encrypting forms, *key_id* in integrity. *seconds* and *expires* count from the epoch. *framed*
-    says that what is encrypted is headers and body (`framing`); *in_reply_to* is the reference of the request that it answers, 32 bytes.
+    *nonce* and *commitment* are there where a data key encrypts, *key_id* in integrity. *seconds* and *expires* count from the epoch.
+    *framed* says that what is encrypted is headers and body (`framing`); *in_reply_to* is the reference of the request that it answers, 32
+    bytes.
     """
 
     algorithm: Algorithm
@@ -153,6 +159,11 @@ class Header(NamedTuple):
     def says_more(self) -> bool:
         """Whether there is more in it than most headers have: the map of SPEC.md 4.1."""
         return self.framed or self.in_reply_to is not None
+
+    @property
+    def direct(self) -> bool:
+        """Whether the key service encrypted the body itself. Source: SPEC.md 3.7."""
+        return self.algorithm is Algorithm.KEY_SERVICE
 
     def encode(self) -> bytes:
         """Encode the content of the protected byte string."""
@@ -372,10 +383,13 @@ class Skeleton:
 
 def _fixed_parts(header: Header) -> tuple[bytes, ...]:
     """Encode what stands between the holes of the protected header's content. Source: SPEC.md 4."""
-    first = [head(_MAP, 4 + (header.content_type is not None)), b"\x01", integer(header.algorithm)]
+    count = 4 - header.direct + (header.content_type is not None)
+    first = [head(_MAP, count), b"\x01", integer(header.algorithm)]
     if header.content_type is not None:
         first += (b"\x03", text(header.content_type))
-    if header.nonce is None:
+    if header.direct:
+        pass  # the key service has a nonce of its own, if it has one
+    elif header.nonce is None:
         first += (b"\x04", byte_string(header.key_id or b""))
     else:
         first += (b"\x05", head(_BYTES, NONCE_SIZE))
@@ -470,6 +484,37 @@ def encode_recipients(recipients: Sequence[Recipient]) -> bytes:
     return b"".join(parts)
 
 
+def encode_direct(protected: bytes, made: Recipient) -> bytes:
+    """Encode the envelope of a body that a key service encrypted itself: *made* holds what it gave. Source: SPEC.md 3.7.
+
+    Raises:
+        ConfigError: A key provider made what no decoder would take.
+    """
+    if not (1 <= len(made.key_id) <= MAX_KEY_ID and 1 <= len(made.wrapped_key) <= MAX_WRAPPED):
+        raise ConfigError(
+            f"a body that a key service encrypted has 1 to {MAX_WRAPPED} bytes and a key id of 1 to {MAX_KEY_ID}, "
+            f"not {len(made.wrapped_key)} and {len(made.key_id)}"
+        )
+    return b"".join(
+        (
+            ENCRYPT_HEAD,
+            byte_string(protected),
+            b"\xa0",
+            byte_string(made.wrapped_key),
+            b"\x81\x83\x40\xa2\x01",
+            integer(made.algorithm),
+            b"\x04",
+            byte_string(made.key_id),
+            b"\x40",
+        )
+    )
+
+
+def encrypted_with(protected: bytes, external: bytes) -> bytes:
+    """Encode ``Enc_structure``: what is authenticated with a body. *external* is an encoded byte string. Source: RFC 9052 5.3."""
+    return _ENC_STRUCTURE + byte_string(protected) + external
+
+
 def encode_outer(algorithm: Algorithm, key_id: bytes) -> bytes:
     """Encode the content of the outer protected byte string of privacy. Source: SPEC.md 3.2."""
     return (
@@ -547,10 +592,10 @@ def _encrypt(reader: Reader) -> Envelope:
     reader.expect(_ARRAY, 4)
     protected = reader.byte_string(24, 65535)
     reader.expect(_MAP, 0)
-    ciphertext = reader.byte_string(16, MAX_BODY + 16)
-    start = reader.position
-    recipients = _recipients(reader)
     header = _header(protected, encrypting=True)
+    ciphertext = reader.byte_string(*((1, MAX_WRAPPED) if header.direct else (16, MAX_BODY + 16)))
+    start = reader.position
+    recipients = _recipients(reader, direct=header.direct)
     return Envelope(
         protected=protected,
         header=header,
@@ -560,10 +605,12 @@ def _encrypt(reader: Reader) -> Envelope:
     )
 
 
-def _recipients(reader: Reader) -> tuple[Recipient, ...]:
+def _recipients(reader: Reader, *, direct: bool) -> tuple[Recipient, ...]:
     count = reader.take(_ARRAY)
-    if not 1 <= count <= MAX_RECIPIENTS:
-        reader.malformed(f"{count} recipients; 1 to {MAX_RECIPIENTS} may be")
+    most = 1 if direct else MAX_RECIPIENTS
+    if not 1 <= count <= most:
+        reader.malformed(f"{count} recipients; 1 to {most} may be")
+    sizes = (0, 0) if direct else (1, MAX_WRAPPED)
     recipients: dict[tuple[int, bytes], Recipient] = {}
     for _ in range(count):
         reader.expect(_ARRAY, 3)
@@ -573,7 +620,7 @@ def _recipients(reader: Reader) -> tuple[Recipient, ...]:
         algorithm = reader.integer()
         reader.expect(_UNSIGNED, 4)
         key_id = reader.byte_string(1, MAX_KEY_ID)
-        wrapped = reader.byte_string(1, MAX_WRAPPED)
+        wrapped = reader.byte_string(*sizes)
         recipients[algorithm, key_id] = Recipient(algorithm, key_id, wrapped)
     if len(recipients) != count:
         reader.malformed("two recipients have the same algorithm and key id")
@@ -720,27 +767,33 @@ def _algorithm(reader: Reader) -> Algorithm:
     return Algorithm(number)
 
 
-def _header(protected: bytes, *, encrypting: bool) -> Header:  # noqa: C901, PLR0912 - one story, element by element
+def _encryption(reader: Reader) -> Algorithm:
+    reader.expect(_UNSIGNED, 1)
+    number = reader.integer()
+    if number not in (Algorithm.A256GCM, Algorithm.KEY_SERVICE):
+        reader.malformed(f"encryption algorithm {number} is not of this profile")
+    return Algorithm(number)
+
+
+def _header(protected: bytes, *, encrypting: bool) -> Header:  # noqa: C901 - one story, element by element
     reader = Reader(protected, 0, len(protected), "header")
     count = reader.take(_MAP)
-    algorithm = Algorithm.A256GCM
-    if encrypting:
-        reader.expect(_UNSIGNED, 1)
-        reader.expect(_UNSIGNED, Algorithm.A256GCM)
-    else:
-        algorithm = _algorithm(reader)
+    algorithm = _encryption(reader) if encrypting else _algorithm(reader)
+    direct = algorithm is Algorithm.KEY_SERVICE
     content_type = None
     if reader.peek() == 3:  # noqa: PLR2004 - label 3, content type
         reader.expect(_UNSIGNED, 3)
         content_type = reader.text(1, MAX_TEXT)
     nonce = key_id = None
-    if encrypting:
+    if direct:
+        pass
+    elif encrypting:
         reader.expect(_UNSIGNED, 5)
         nonce = reader.byte_string(NONCE_SIZE, NONCE_SIZE)
     else:
         reader.expect(_UNSIGNED, 4)
         key_id = reader.byte_string(1, MAX_KEY_ID)
-    if count != 4 + (content_type is not None):
+    if count != 4 - direct + (content_type is not None):
         reader.malformed(f"{count} header parameters")
     reader.expect(_UNSIGNED, 15)
     sender, destination, expires, seconds, message_id = _claims(reader)
@@ -762,10 +815,10 @@ def _header(protected: bytes, *, encrypting: bool) -> Header:  # noqa: C901, PLR
     bound = _bound(reader)
     framed, in_reply_to = _read_more(reader, encrypting=encrypting) if size > 7 else (False, None)  # noqa: PLR2004 - as above
     commitment = None
-    if encrypting:
+    if encrypting and not direct:
         commitment = reader.byte_string(32, 32)
     elif reader.byte() != _NULL:
-        reader.malformed("integrity has no key commitment")
+        reader.malformed("without a data key there is no key commitment")
     reader.finish()
     return Header(
         algorithm=algorithm,

@@ -107,13 +107,15 @@ def _structure(envelope: Envelope) -> str:
     }[envelope.header.protection]
 
 
-def _sizes(data: bytes, envelope: Envelope) -> dict[str, int]:
+def _sizes(data: bytes, envelope: Envelope) -> dict[str, int | None]:
     sealed = envelope.header.protection is not Protection.INTEGRITY
-    body = len(envelope.payload) - (16 if sealed else 0)  # the AES-GCM tag
+    # Without the AES-GCM tag. What a key service makes of a body, it alone knows.
+    body = None if envelope.header.direct else len(envelope.payload) - (16 if sealed else 0)
     return {
         "envelope": len(data),
         "body": body,
-        "added": len(data) - body,
+        "added": None if body is None else len(data) - body,
+        "ciphertext": len(envelope.payload) if sealed else 0,
         "header": len(envelope.protected),
         "recipients": len(envelope.recipients_bytes),
         "signature": len(_signer(envelope)[2]),
@@ -122,6 +124,13 @@ def _sizes(data: bytes, envelope: Envelope) -> dict[str, int]:
 
 
 def _encryption(header: Header) -> dict[str, Any] | None:
+    if header.direct:
+        return {
+            "algorithm": "the key service itself",
+            "number": int(header.algorithm),
+            "nonce": None,
+            "key_commitment": None,
+        }
     if header.nonce is None or header.commitment is None:
         return None
     return {

@@ -195,8 +195,8 @@ def _panel(report: Mapping[str, Any]) -> RenderableType:
             _section(
                 "encryption",
                 ("algorithm", f"{encryption['algorithm']} ({encryption['number']})", "label 1, alg"),
-                ("nonce", encryption["nonce"], "label 5, IV"),
-                ("commitment", encryption["key_commitment"], "postseal, last"),
+                ("nonce", encryption["nonce"] or "the service's own, if any", "label 5, IV"),
+                ("commitment", encryption["key_commitment"] or "none: no data key", "postseal, last"),
             )
         )
     parts += [
@@ -221,7 +221,7 @@ def _panel(report: Mapping[str, Any]) -> RenderableType:
     parts.append(
         _section(
             "sizes",
-            ("body", f"{sizes['body']:,} bytes{_in_clear(report)}", ""),
+            ("body", _body(report), ""),
             (
                 "added",
                 _added(sizes),
@@ -250,9 +250,17 @@ def _section(title: str, *rows: tuple[str, object, str]) -> RenderableType:
     return Group(Text(f"\n{title}", style="bold"), table)
 
 
-def _added(sizes: Mapping[str, int]) -> str:
+def _body(report: Mapping[str, Any]) -> str:
+    sizes = report["bytes"]
+    if sizes["body"] is None:
+        return f"within {sizes['ciphertext']:,} bytes that the key service encrypted"
+    return f"{sizes['body']:,} bytes{_in_clear(report)}"
+
+
+def _added(sizes: Mapping[str, int | None]) -> str:
+    added = "not known" if sizes["added"] is None else f"{sizes['added']:,} bytes"
     return (
-        f"{sizes['added']:,} bytes: header {sizes['header']:,}, recipients {sizes['recipients']:,}, "
+        f"{added}: header {sizes['header']:,}, recipients {sizes['recipients']:,}, "
         f"signature {sizes['signature']:,}, the rest structure and tags"
     )
 

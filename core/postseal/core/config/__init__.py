@@ -17,7 +17,7 @@ from typing import Any
 from postseal.core.config._keys import Made
 from postseal.core.config._making import Maker, Settings
 from postseal.core.config._parsing import parse
-from postseal.core.config._policies import build, check_together
+from postseal.core.config._policies import build, check_direct, check_together
 from postseal.core.config._report import At, Report
 from postseal.core.config._schema import policy_schema
 from postseal.core.config._secrets import SecretRef, Secrets, read_file
@@ -98,6 +98,7 @@ class PolicyFile:
             at,
             _parts(options),
         )
+        check_direct([(at / "policy" / index, read) for index, read in tables], options.get("keys", {}))
         _check_combined(options.get("keys", {}), key_names, at / "keys")
         _check_shared(options.get("keys", {}), at / "keys")
         report.finish()

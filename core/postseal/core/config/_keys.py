@@ -596,6 +596,12 @@ class Made:
     def __repr__(self) -> str:
         return repr(self.inner)
 
+    def __getattr__(self, name: str) -> Any:
+        # What only some providers have: `DirectKeys`.
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self.inner, name)
+
     def generate(self, context: KeyContext) -> NewDataKey:
         """Pass on."""
         return self.inner.generate(context)

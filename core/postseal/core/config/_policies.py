@@ -27,7 +27,7 @@ from postseal.core.errors import ConfigError, nearest
 from postseal.core.policy import Mode, OnDuplicate, OnRefused, Policy, ProtectionName
 from postseal.core.wire import MAX_POLICY
 
-__all__ = ["POLICY", "build", "check_together"]
+__all__ = ["POLICY", "build", "check_direct", "check_together"]
 
 _SENDERS: Final = "wherever something is signed, it must say who may send"
 
@@ -94,6 +94,13 @@ POLICY: Final = Table(
         "keys",
         Listed(Text("a name of [keys]")),
         "Which [keys] wrap the data key; each can open. Needed where the body is hidden.",
+    ),
+    Option(
+        "direct",
+        Flag(),
+        "Whether the key service encrypts each body itself, without a data key: one call for each message, bodies of 4,063 bytes at most "
+        "(RSA-2048: 157). With one key, of AWS KMS, Azure Key Vault (only in privacy) or Vault.",
+        default=False,
     ),
     Option(
         "sign", Text("a name of [signers]"), "Which of [signers] signs. Needed for privacy and integrity."
@@ -339,6 +346,33 @@ def check_together(
         together.add(place, options)
     at.report.later(together.check_overlaps)  # with many policies it takes a while
     together.check_unused(at, used_keys | {key for _, options in tables for key in options.get("keys", ())})
+
+
+def check_direct(
+    tables: Sequence[tuple[At, Mapping[str, Any]]], sections: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """See that the key of each direct policy can encrypt bodies, as far as *sections*, those of ``[keys]``, tell."""
+    for place, options in tables:
+        if not options.get("direct"):
+            continue
+        who = f"policy {options.get('name')!r}"
+        for index, key in _placed(options, "keys"):
+            provider = sections.get(key, {}).get("provider", "given")
+            if provider not in _ENCRYPTS_BODIES:
+                (place / "keys" / index).wrong(
+                    f"{who}: direct needs a key service that encrypts bodies itself, and keys.{key} is {provider}; "
+                    "aws-kms, azure-key-vault and vault do"
+                )
+            elif (
+                provider == "azure-key-vault"
+                and options.get("protection", "confidentiality") == "confidentiality"
+            ):
+                (place / "direct").wrong(
+                    f"{who}: direct with keys.{key} needs protection = 'privacy': anybody can encrypt with its public key"
+                )
+
+
+_ENCRYPTS_BODIES: Final = frozenset({"aws-kms", "azure-key-vault", "vault", "local", "given"})
 
 
 class _Together:

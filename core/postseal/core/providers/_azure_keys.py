@@ -18,11 +18,13 @@ from postseal.core.errors import KeyBroken, KeyRefused, KeyUnavailable, NotMine
 __all__ = [
     "A256KW",
     "NAMES",
+    "OVERHEAD",
     "RSA_OAEP_256",
     "SIZES",
     "WrappingKey",
     "data_key_of",
     "encode",
+    "secret_of",
     "signature_of",
     "signing_key_of",
     "wrapped_of",
@@ -34,6 +36,8 @@ A256KW: Final = -5
 NAMES: Final = {RSA_OAEP_256: "RSA-OAEP-256", A256KW: "A256KW"}
 # An RSA modulus of 2048, 3072 or 4096 bits; RFC 3394 adds 8 bytes to what it wraps.
 SIZES: Final = {RSA_OAEP_256: (256, 384, 512), A256KW: (DATA_KEY_SIZE + 8,)}
+OVERHEAD: Final = 66
+"""Bytes of a modulus that OAEP with SHA-256 takes for itself. Source: RFC 8017 7.1.1, 2 hLen + 2."""
 _SIGNATURE_SIZE: Final = 64
 _VERSION: Final = re.compile(r"[0-9a-f]{32}")
 
@@ -48,6 +52,10 @@ class WrappingKey(NamedTuple):
     not_before: float
     expires: float
     """Seconds since the epoch."""
+    operations: tuple[str, ...] = ()
+    """What it may be used for; nothing where the vault does not say."""
+    most: int = 0
+    """Bytes that it encrypts at most, with RSA."""
 
 
 def wrapping_key_of(answer: dict[str, Any], name: str, where: str) -> WrappingKey:
@@ -55,7 +63,7 @@ def wrapping_key_of(answer: dict[str, Any], name: str, where: str) -> WrappingKe
 
     Raises:
         KeyUnavailable: The answer is none.
-        KeyRefused: It is of another key, or of one that may not or cannot wrap.
+        KeyRefused: It is of another key, or of one that cannot wrap.
     """
     key, attributes = answer.get("key"), answer.get("attributes") or {}
     if not isinstance(key, dict) or not isinstance(attributes, dict):
@@ -67,19 +75,19 @@ def wrapping_key_of(answer: dict[str, Any], name: str, where: str) -> WrappingKe
     if attributes.get("enabled") is False:
         raise KeyRefused(f"{where}: version {version} is disabled")
     operations = key.get("key_ops")
-    if isinstance(operations, list) and operations and "wrapKey" not in operations:
-        raise KeyRefused(f"{where}: the key is not for wrapKey")
+    uses = tuple(map(str, operations)) if isinstance(operations, list) else ()
     kind = str(key.get("kty", "none"))
     times = _seconds(attributes.get("nbf"), 0.0), _seconds(attributes.get("exp"), float("inf"))
     if kind.startswith("oct"):
-        return WrappingKey(version, A256KW, None, *times)
+        return WrappingKey(version, A256KW, None, *times, uses)
     if not kind.startswith("RSA"):
         raise KeyRefused(f"{where}: a key of kind {kind[:16]}, where RSA or oct-HSM is needed")
     try:
-        encrypt = crypto.rsa_oaep_sha256(decode(key.get("n", "")), decode(key.get("e", "")))
+        modulus = decode(key.get("n", ""))
+        encrypt = crypto.rsa_oaep_sha256(modulus, decode(key.get("e", "")))
     except ValueError as error:
         raise KeyRefused(f"{where}: {error}") from None
-    return WrappingKey(version, RSA_OAEP_256, encrypt, *times)
+    return WrappingKey(version, RSA_OAEP_256, encrypt, *times, uses, len(modulus.lstrip(b"\0")) - OVERHEAD)
 
 
 def signing_key_of(answer: dict[str, Any], name: str, version: str, where: str) -> crypto.P256PublicKey:
@@ -144,17 +152,29 @@ def data_key_of(answer: dict[str, Any], name: str, version: str) -> bytes:
         NotMine: The answer is of another key.
         KeyBroken: It is no data key.
     """
-    if not answer.get("kid") or not isinstance(answer.get("value"), str):
-        raise KeyUnavailable(f"Azure Key Vault unwrapKey on {name}: half an answer")
-    data_key, named = decode(answer.pop("value", "")), _is_of(answer, name, version)
+    data_key = secret_of(answer, "unwrapKey", name, version)
     size = len(data_key)
-    if named and size == DATA_KEY_SIZE:
+    if size == DATA_KEY_SIZE:
         return data_key
     del data_key
-    if not named:
-        raise NotMine(f"the wrapped key was unwrapped by another key than {name}/{version}")
     # Whoever has the public key can wrap what is no data key.
     raise KeyBroken(f"a wrapped key of {size} bytes, where a data key has {DATA_KEY_SIZE}")
+
+
+def secret_of(answer: dict[str, Any], operation: str, name: str, version: str) -> bytes:
+    """Return what Decrypt or Unwrap Key answered, seen to be of the key that was asked.
+
+    Raises:
+        KeyUnavailable: It is half an answer, which says nothing about the message.
+        NotMine: The answer is of another key.
+    """
+    if not answer.get("kid") or not isinstance(answer.get("value"), str):
+        raise KeyUnavailable(f"Azure Key Vault {operation} on {name}: half an answer")
+    secret = decode(answer.pop("value", ""))
+    if _is_of(answer, name, version):
+        return secret
+    del secret
+    raise NotMine(f"the wrapped key was unwrapped by another key than {name}/{version}")
 
 
 def _is_of(answer: dict[str, Any], name: str, version: str) -> bool:

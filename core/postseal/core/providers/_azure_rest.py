@@ -140,6 +140,15 @@ class Vault:
         request = _operation(name, version, "unwrapkey", algorithm, value)
         return self._ask("unwrapKey", name, request, bad_request=KeyBroken)
 
+    def decrypt(self, name: str, version: str, algorithm: str, value: str) -> dict[str, Any]:
+        """Have decrypted what was encrypted with a key, likewise.
+
+        Raises:
+            KeyBroken: It was changed, or is of another key.
+        """
+        request = _operation(name, version, "decrypt", algorithm, value)
+        return self._ask("decrypt", name, request, bad_request=KeyBroken)
+
     def _ask(
         self,
         operation: str,

@@ -31,6 +31,8 @@ __all__ = ["ALGORITHM", "ERRORS", "AwsKms", "key_id_of"]
 ALGORITHM: Final = -65537
 _DATA_KEY_SIZE: Final = 32
 _KEY_ID_SIZE: Final = 8
+_MOST_DIRECT: Final = 4096
+"""Bytes of plaintext. Source: AWS KMS API, Encrypt."""
 _ALIAS_ARN: Final = re.compile(r"arn:[^:\s]+:kms:(?P<region>[^:\s]+):[^:\s]+:alias/[\w/-]+")
 _BARE: Final = re.compile(r"alias/[\w/-]+|[\w-]+")
 _SECRET_OPERATIONS: Final = ("GenerateDataKey", "Encrypt", "Decrypt")
@@ -128,7 +130,39 @@ class AwsKms:
             f"no recipient is of {self._name}",
         )
 
+    @property
+    def most_direct(self) -> int:
+        """4,096 bytes."""
+        return _MOST_DIRECT
+
+    @property
+    def anybody_encrypts(self) -> bool:
+        """No: that takes the right ``kms:Encrypt``."""
+        return False
+
+    def encrypt(self, plaintext: bytes, context: KeyContext) -> Recipient:
+        """Have AWS KMS encrypt *plaintext*: one call of Encrypt."""
+        return self.wrap(plaintext, context)[0]
+
+    def decrypt(self, recipient: Recipient, context: KeyContext) -> bytes:
+        """Have AWS KMS undo that: one call of Decrypt."""
+        for arn, ours in self._ours((recipient,)):
+            try:
+                return self._decrypted(arn, ours, context)
+            except NotMine as error:
+                raise KeyBroken(str(error)) from error
+        raise NotMine(f"it was not encrypted by {self._name}")
+
     def _unwrap(self, arn: str, recipient: Recipient, context: KeyContext) -> bytes:
+        data_key = self._decrypted(arn, recipient, context)
+        size = len(data_key)
+        if size == _DATA_KEY_SIZE:
+            return data_key
+        del data_key
+        # Whoever may Encrypt can wrap what is no data key.
+        raise KeyBroken(f"a wrapped key of {size} bytes, where a data key has {_DATA_KEY_SIZE}")
+
+    def _decrypted(self, arn: str, recipient: Recipient, context: KeyContext) -> bytes:
         answer = self._kms.call(
             "Decrypt",
             arn,
@@ -139,16 +173,12 @@ class AwsKms:
         if not answer.get("KeyId") or not answer.get("Plaintext"):
             # A body that was cut, or from something in between: it says nothing about the message. Nobody can Encrypt no bytes.
             raise KeyUnavailable(f"AWS KMS Decrypt on {arn}: half an answer")
-        data_key: bytes = answer.pop("Plaintext")
-        size = len(data_key)
-        if size == _DATA_KEY_SIZE and answer.get("KeyId") == arn:
-            return data_key
-        del data_key
+        plaintext: bytes = answer.pop("Plaintext")
+        if answer.get("KeyId") == arn:
+            return plaintext
+        del plaintext
         # AWS KMS itself sees to that since KeyId is named; what stands in for it in tests may not.
-        if answer.get("KeyId") != arn:
-            raise NotMine(f"the wrapped key was unwrapped by another key than {arn}")
-        # Whoever may Encrypt can wrap what is no data key.
-        raise KeyBroken(f"a wrapped key of {size} bytes, where a data key has {_DATA_KEY_SIZE}")
+        raise NotMine(f"the wrapped key was unwrapped by another key than {arn}")
 
     def _ours(self, recipients: Sequence[Recipient]) -> list[tuple[str, Recipient]]:
         """Pair each recipient that names one of our keys with its ARN, in the order in which they came."""

@@ -24,6 +24,8 @@ from postseal.core.errors import (
     KeyRefused,
     KeyUnavailable,
     MissingExtraError,
+    NotMine,
+    TooLarge,
     nearest,
 )
 from postseal.core.findings import Finding
@@ -33,11 +35,13 @@ from postseal.core.providers._attempts import first_that_opens
 from postseal.core.providers._azure_keys import (
     A256KW,
     NAMES,
+    OVERHEAD,
     RSA_OAEP_256,
     SIZES,
     WrappingKey,
     data_key_of,
     encode,
+    secret_of,
     wrapped_of,
     wrapping_key_of,
 )
@@ -190,7 +194,7 @@ class AzureKeyVault:
         """Wrap *data_key* with the newest version: here with an RSA key; by one call of Wrap Key with a symmetric one."""
         try:
             self._vault.refuse_to_block_its_loop()
-            key = self._usable(self._newest())
+            key = self._usable(self._newest(), "wrapKey")
             wrapped = key.encrypt(data_key) if key.encrypt else self._wrap_there(key, data_key)
             bound = wrapped + tag(data_key, context)
         finally:
@@ -211,6 +215,51 @@ class AzureKeyVault:
             ),
             f"no recipient is of {self._vault.url}/keys/{self._name}",
         )
+
+    @property
+    def most_direct(self) -> int:
+        """What the key takes: 190, 318 or 446 bytes for a modulus of 2048, 3072 or 4096 bits. Until it was fetched, the last."""
+        key = self._key
+        return max(SIZES[RSA_OAEP_256]) - OVERHEAD if key is None or not key.most else key.most
+
+    @property
+    def anybody_encrypts(self) -> bool:
+        """Yes: its public key is no secret."""
+        return True
+
+    def encrypt(self, plaintext: bytes, context: KeyContext) -> Recipient:  # noqa: ARG002 - no vault takes a context
+        """Encrypt *plaintext* here, with the newest version of the RSA key: no call where that was fetched lately.
+
+        Raises:
+            TooLarge: It is over the bytes of the modulus less 66.
+        """
+        try:
+            self._vault.refuse_to_block_its_loop()
+            key = self._usable(self._newest(), "encrypt")
+            if key.encrypt is None:
+                raise KeyRefused(
+                    f"Azure Key Vault {self._vault.url}/keys/{self._name}: a symmetric key wraps keys, and encrypts no bodies"
+                )
+            if len(plaintext) > key.most:
+                raise TooLarge(f"{len(plaintext)} bytes for a key that takes {key.most}")
+            ciphertext = key.encrypt(plaintext)
+        finally:
+            del plaintext  # as in `wrap`
+        return Recipient(key.algorithm, self._prefix + bytes.fromhex(key.version), ciphertext)
+
+    def decrypt(self, recipient: Recipient, context: KeyContext) -> bytes:  # noqa: ARG002 - likewise
+        """Have the vault undo that: one call of Decrypt, with the version that *recipient* names."""
+        self._vault.refuse_to_block_its_loop()
+        for prefix, ours in self._named((recipient,)).items():
+            if ours.algorithm != RSA_OAEP_256 or len(ours.wrapped_key) not in SIZES[RSA_OAEP_256]:
+                raise KeyBroken(f"{len(ours.wrapped_key)} bytes are not of an RSA key")
+            name, version = self._ours[prefix], ours.key_id[_PREFIX_SIZE:].hex()
+            answer = self._vault.decrypt(name, version, NAMES[RSA_OAEP_256], encode(ours.wrapped_key))
+            try:
+                return secret_of(answer, "decrypt", name, version)
+            except NotMine as error:
+                raise KeyBroken(str(error)) from error
+        raise NotMine(f"it was not encrypted by {self._vault.url}/keys/{self._name}")
 
     def _named(self, recipients: Sequence[Recipient]) -> dict[bytes, Recipient]:
         """Find the first recipient of each of our keys: a sealer makes one, and a forger's sixteen are not to cost sixteen calls."""
@@ -271,7 +320,12 @@ class AzureKeyVault:
             self._vault.get(self._name), self._name, f"Azure Key Vault {self._vault.url}/keys/{self._name}"
         )
 
-    def _usable(self, key: WrappingKey) -> WrappingKey:
+    def _usable(self, key: WrappingKey, operation: str) -> WrappingKey:
+        # The vault says so where it wraps; here, nobody else would.
+        if key.operations and operation not in key.operations:
+            raise KeyRefused(
+                f"Azure Key Vault {self._vault.url}/keys/{self._name}: the key is not for {operation}"
+            )
         if not key.not_before <= self._clock() < key.expires:
             raise KeyRefused(
                 f"Azure Key Vault {self._vault.url}/keys/{self._name}: version {key.version} is not valid now: "

@@ -30,6 +30,8 @@ __all__ = ["ALGORITHM", "UnsafeLocalKeys", "UnsafeLocalKeysWarning"]
 
 ALGORITHM: Final = -65538
 _DOMAIN: Final = "postseal v1 local"
+_MOST_DIRECT: Final = 4096
+"""Bytes, as with AWS KMS, for which it stands in."""
 _log: Final = logging.getLogger("postseal.keys")
 
 
@@ -130,6 +132,15 @@ class UnsafeLocalKeys:
 
     def unwrap(self, recipients: Sequence[Recipient], context: KeyContext) -> bytes:
         """Unwrap whichever recipient is of one of the keys."""
+        data_key = self._decrypted(recipients, context)
+        size = len(data_key)
+        if size == DATA_KEY_SIZE:
+            return data_key
+        del data_key
+        # Whoever has the key can wrap what is no data key.
+        raise KeyBroken(f"a wrapped key of {size} bytes, where a data key has {DATA_KEY_SIZE}")
+
+    def _decrypted(self, recipients: Sequence[Recipient], context: KeyContext) -> bytes:
         for recipient in recipients:
             key = self._keys.get(recipient.key_id)
             if recipient.algorithm == ALGORITHM and key is not None:
@@ -138,6 +149,24 @@ class UnsafeLocalKeys:
                 except InvalidTag:
                     raise KeyBroken("the wrapped key was changed, or is of another context") from None
         raise NotMine("no recipient is of a local key of this process")
+
+    @property
+    def most_direct(self) -> int:
+        """4,096 bytes."""
+        return _MOST_DIRECT
+
+    @property
+    def anybody_encrypts(self) -> bool:
+        """No."""
+        return False
+
+    def encrypt(self, plaintext: bytes, context: KeyContext) -> Recipient:
+        """Encrypt *plaintext* under the first key."""
+        return self.wrap(plaintext, context)[0]
+
+    def decrypt(self, recipient: Recipient, context: KeyContext) -> bytes:
+        """Undo `encrypt`."""
+        return self._decrypted((recipient,), context)
 
 
 def _aad(context: KeyContext) -> bytes:

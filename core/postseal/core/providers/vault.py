@@ -27,12 +27,14 @@ from postseal.core.errors import (
     KeyRefused,
     KeyUnavailable,
     MissingExtraError,
+    NotMine,
     PostsealError,
 )
 from postseal.core.findings import Finding
 from postseal.core.keys import KeyContext, NewDataKey, Recipient
 from postseal.core.providers._attempts import first_that_opens
 from postseal.core.providers._binding import canonical
+from postseal.core.wire import MAX_WRAPPED
 
 try:
     from hvac import exceptions
@@ -55,6 +57,9 @@ _PATH: Final = re.compile(r"[\w.-]+(?:/[\w.-]+)*", re.ASCII)
 _CIPHERTEXT: Final = re.compile(r"vault:v(?P<version>[1-9]\d{0,8}):(?P<bytes>[A-Za-z0-9+/]+={0,2})")
 # A nonce of 12 or 24 bytes, the data key and a tag of 16; managed keys may add some.
 _WRAPPED_SIZES: Final = range(_VERSION_SIZE + 12 + DATA_KEY_SIZE + 16, 1024)
+_MOST_DIRECT: Final = 4096
+"""Bytes, as with AWS KMS, so that a policy may go from one to the other; the vault itself would take more."""
+_DIRECT_SIZES: Final = range(_VERSION_SIZE + 12 + 16, MAX_WRAPPED + 1)
 
 # As for AWS KMS: refused is what is about the key or a right to it; what is about this process, about load, or not known is unavailable.
 ERRORS: Final[Mapping[type[Exception], type[PostsealError]]] = MappingProxyType(
@@ -164,19 +169,45 @@ class VaultTransit:
     def wrap(self, data_key: bytes, context: KeyContext) -> tuple[Recipient, ...]:
         """Have the vault wrap *data_key*: one call of ``transit/encrypt``."""
         try:
-            plaintext = base64.b64encode(data_key).decode()
+            return (self._encrypted(data_key, context, _WRAPPED_SIZES),)
+        finally:
+            del data_key  # a traceback shows the locals of its frames to whoever asks
+
+    @property
+    def most_direct(self) -> int:
+        """4,096 bytes."""
+        return _MOST_DIRECT
+
+    @property
+    def anybody_encrypts(self) -> bool:
+        """No: that takes the right to ``transit/encrypt``."""
+        return False
+
+    def encrypt(self, plaintext: bytes, context: KeyContext) -> Recipient:
+        """Have the vault encrypt *plaintext*: one call of ``transit/encrypt``."""
+        return self._encrypted(plaintext, context, _DIRECT_SIZES)
+
+    def decrypt(self, recipient: Recipient, context: KeyContext) -> bytes:
+        """Have the vault undo that: one call of ``transit/decrypt``."""
+        if recipient.algorithm != ALGORITHM or (name := self._ours.get(recipient.key_id)) is None:
+            raise NotMine(f"it was not encrypted by {self._mount}/{self._name}")
+        return self._decrypted(name, recipient, context, _DIRECT_SIZES)
+
+    def _encrypted(self, secret: bytes, context: KeyContext, sizes: range) -> Recipient:
+        try:
+            plaintext = base64.b64encode(secret).decode()
             answer = self._call("encrypt", self._name, context, plaintext=plaintext)
         finally:
-            data_key = plaintext = ""  # type: ignore[assignment]  # a traceback shows the locals of its frames to whoever asks
+            secret = plaintext = ""  # type: ignore[assignment]  # as in `wrap`
         match = _CIPHERTEXT.fullmatch(str(answer.get("ciphertext", "")))
         if match is None:
             raise KeyRefused(f"Vault encrypt on {self._mount}/{self._name}: an answer without a wrapped key")
         wrapped = int(match["version"]).to_bytes(_VERSION_SIZE, "big") + base64.b64decode(match["bytes"])
-        if len(wrapped) not in _WRAPPED_SIZES:
+        if len(wrapped) not in sizes:
             raise KeyRefused(
                 f"Vault encrypt on {self._mount}/{self._name}: an answer of {len(wrapped)} bytes"
             )
-        return (Recipient(ALGORITHM, self._key_id, wrapped),)
+        return Recipient(ALGORITHM, self._key_id, wrapped)
 
     def unwrap(self, recipients: Sequence[Recipient], context: KeyContext) -> bytes:
         """Have the vault unwrap the recipient that names our key: one call of ``transit/decrypt``, or one for each of our keys.
@@ -194,22 +225,25 @@ class VaultTransit:
         )
 
     def _unwrap(self, name: str, recipient: Recipient, context: KeyContext) -> bytes:
+        data_key = self._decrypted(name, recipient, context, _WRAPPED_SIZES)
+        size = len(data_key)
+        if size == DATA_KEY_SIZE:
+            return data_key
+        del data_key
+        # Whoever may encrypt can wrap what is no data key.
+        raise KeyBroken(f"a wrapped key of {size} bytes, where a data key has {DATA_KEY_SIZE}")
+
+    def _decrypted(self, name: str, recipient: Recipient, context: KeyContext, sizes: range) -> bytes:
         version = int.from_bytes(recipient.wrapped_key[:_VERSION_SIZE], "big")
         # A vault takes version 0 for 1: one wrapped key is not to have two forms.
-        if len(recipient.wrapped_key) not in _WRAPPED_SIZES or not version:
+        if len(recipient.wrapped_key) not in sizes or not version:
             raise KeyBroken(f"{len(recipient.wrapped_key)} bytes are no wrapped key of a transit engine")
         wrapped = base64.b64encode(recipient.wrapped_key[_VERSION_SIZE:]).decode()
         answer = self._call("decrypt", name, context, ciphertext=f"vault:v{version}:{wrapped}")
         try:
-            data_key = base64.b64decode(answer.pop("plaintext", None), validate=True)
+            return base64.b64decode(answer.pop("plaintext", None), validate=True)
         except (binascii.Error, ValueError, TypeError):
             raise KeyUnavailable(f"Vault decrypt on {self._mount}/{name}: half an answer") from None
-        size = len(data_key)
-        if size == DATA_KEY_SIZE:
-            return data_key
-        del data_key, answer
-        # Whoever may encrypt can wrap what is no data key.
-        raise KeyBroken(f"a wrapped key of {size} bytes, where a data key has {DATA_KEY_SIZE}")
 
     def _key_id_of(self, name: str) -> bytes:
         return key_id_of(name, mount_point=self._mount, namespace=self._namespace, cluster=self._cluster)

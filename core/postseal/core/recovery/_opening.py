@@ -104,6 +104,11 @@ class Recovery:
         header = envelope.header
         if header.protection is Protection.PRIVACY and envelope.outer is None:
             raise Refused(Verdict.DOWNGRADE, "the signature was taken away")
+        if header.direct:
+            raise Refused(
+                Verdict.UNKNOWN_KEY,
+                "its key service encrypted it itself: only that opens it, and no archive key can",
+            )
         way, checked = self._way(header)
         # Whatever it was that time: what is judged is not its age.
         self._now = (header.seconds * 1000 + header.millis) * 1_000_000

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from postseal.core.counting import Tally
 from postseal.core.errors import ConfigError, KeyUnavailable
-from postseal.core.keys import KeyContext, KeyProvider, NewDataKey, PublicKeys, Recipient
+from postseal.core.keys import DirectKeys, KeyContext, KeyProvider, NewDataKey, PublicKeys, Recipient
 
 __all__ = ["Around", "Call", "Measure", "NotAsked", "measures", "seconds", "whole"]
 
@@ -91,6 +91,16 @@ class Around(ABC):
     def unwrap(self, recipients: Sequence[Recipient], context: KeyContext) -> bytes:
         """Have a data key unwrapped."""
         return self._ask("unwrap", context, Call(self.inner.unwrap, recipients, context))
+
+    def encrypt(self, plaintext: bytes, context: KeyContext) -> Recipient:
+        """Have a body encrypted, where the inner one does that: `DirectKeys`."""
+        call = Call(cast("DirectKeys", self.inner).encrypt, plaintext, context)
+        del plaintext  # as in `wrap`
+        return self._ask("encrypt", context, call)
+
+    def decrypt(self, recipient: Recipient, context: KeyContext) -> bytes:
+        """Have a body decrypted, likewise."""
+        return self._ask("decrypt", context, Call(cast("DirectKeys", self.inner).decrypt, recipient, context))
 
     def measures(self) -> Iterator[Measure]:
         """Yield what is to be told of this one, and not of the inner one."""

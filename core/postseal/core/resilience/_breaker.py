@@ -78,7 +78,7 @@ class Breaker(Around):
         yield self._measure("postseal.key_service.not_asked", self._spared, "breaker")
 
     def _ask(self, verb: str, context: KeyContext, call: Call[_T]) -> _T:  # noqa: ARG002 - the same for all
-        circuit = self._opening if verb == "unwrap" else self._wrapping
+        circuit = self._opening if verb in ("unwrap", "decrypt") else self._wrapping
         try:
             probes = circuit.enter(self._about(verb))
         except NotAsked:
