@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import json
 import logging
 import os
 from collections import Counter
@@ -36,9 +37,12 @@ from postseal.core import (
     TooLarge,
     Verdict,
 )
+from postseal.core.cli._app import run
 from postseal.core.crypto import sha256
 from postseal.core.direct import BOUND_SIZE, FAILURES
 from postseal.core.keys import KeyBroken, NotMine, direct_keys
+from postseal.core.recovery import Kept, Recovery
+from postseal.core.rewrapping import Rewrapper
 from postseal.core.telemetry import _Watched
 from postseal.core.wire import decode
 from tests.core.key_services import Aws, Azure, ManagedHsm, Transit
@@ -603,3 +607,32 @@ def test_telemetry_measures_its_calls_and_changes_nothing():
     assert measured == ["encrypt", "decrypt"]
     with pytest.raises(ConfigError, match="encrypts bodies itself"):
         sealer(CombinedKeys([local_keys()]), telemetry=Telemetry())
+
+
+# -- tools -------------------------------------------------------------------------------------------------------------
+
+
+def test_it_is_moved_to_no_other_key_and_no_archive_opens_it():
+    """B11: and both say why."""
+    keys = local_keys()
+    envelope = sealer(keys).seal(BODY, destination=PLACE)
+    with pytest.raises(Refused) as refused:
+        Rewrapper(keys, local_keys("new")).rewrap(envelope)
+    assert "encrypted its body itself" in refused.value.detail
+    with pytest.raises(Refused) as refused:
+        Recovery(keys, policies=[policy()]).open(Kept("a file", envelope))
+    assert "only that opens it" in refused.value.detail
+
+
+def test_inspect_shows_what_there_is(tmp_path, capsys):
+    path = tmp_path / "envelope"
+    path.write_bytes(sealer(local_keys()).seal(BODY, destination=PLACE))
+    assert run(["inspect", str(path), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    told = told[0] if isinstance(told, list) else told.get("envelopes", [told])[0]
+    assert told["unverified"]["encryption"]["algorithm"] == "the key service itself"
+    assert told["unverified"]["encryption"]["nonce"] is None
+    assert told["bytes"]["body"] is None
+    assert run(["inspect", str(path)]) == 0
+    text = capsys.readouterr().out
+    assert f"{33 + len(BODY) + 28} bytes that the key service encrypted" in text
