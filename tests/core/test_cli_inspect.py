@@ -287,7 +287,7 @@ def test_an_empty_file_is_said_to_be_empty(inspect):
         ),
         (
             lambda e: e.replace(b"\x01\x03", b"\x01\x02", 1),
-            "2 where 3 is due",
+            "encryption algorithm 2 is not of this profile",
             "at byte 3 of {header} of the header",
         ),
         (
