@@ -42,6 +42,8 @@ from postseal.core.crypto import sha256
 from postseal.core.direct import BOUND_SIZE, FAILURES
 from postseal.core.keys import KeyBroken, NotMine, direct_keys
 from postseal.core.recovery import Kept, Recovery
+from postseal.core.resilience import Breaker
+from postseal.core.resilience._around import Around
 from postseal.core.rewrapping import Rewrapper
 from postseal.core.telemetry import _Watched
 from postseal.core.wire import decode
@@ -575,8 +577,9 @@ def test_a_policy_may_become_direct_while_it_runs():
         ({"keys": ["main", "archive"]}, "one key, not 2"),
         ({"data_key": DataKeyLimits(max_messages=1)}, "data_key speaks of data keys"),
         ({"opening": OpeningLimits(max_age=60)}, "opening speaks of data keys"),
+        ({"key_by_reference": True}, "key_by_reference speaks of data keys"),
     ],
-    ids=["integrity", "two keys", "data_key", "opening"],
+    ids=["integrity", "two keys", "data_key", "opening", "key_by_reference"],
 )
 def test_what_does_not_go_with_direct_is_refused(options, text):
     with pytest.raises(ConfigError, match=text):
@@ -607,6 +610,34 @@ def test_telemetry_measures_its_calls_and_changes_nothing():
     assert measured == ["encrypt", "decrypt"]
     with pytest.raises(ConfigError, match="encrypts bodies itself"):
         sealer(CombinedKeys([local_keys()]), telemetry=Telemetry())
+
+
+class Noting(Around):
+    """Notes what is asked."""
+
+    def _ask(self, verb, context, call):
+        asked.append((verb, context))
+        return call()
+
+
+asked: list[tuple[str, KeyContext]] = []
+
+
+def test_what_stands_around_a_key_service_stands_around_these_calls_too():
+    """B7: tries, deadline, breaker and quota hold for bodies as for data keys."""
+    asked.clear()
+    ours = sealer(Noting(FakeKeys()))
+    assert ours.open(ours.seal(BODY, destination=PLACE), destination=PLACE).body == BODY
+    assert asked == [("encrypt", CONTEXT), ("decrypt", CONTEXT)]
+    with pytest.raises(ConfigError, match="encrypts bodies itself"):
+        sealer(Noting(CombinedKeys([local_keys()])))
+    keys = FakeKeys()
+    keys.unavailable.set()
+    ours = sealer(Breaker(keys, failures=2))
+    for _ in range(10):
+        with pytest.raises(KeyUnavailable):
+            ours.seal(BODY, destination=PLACE)
+    assert keys.calls["encrypt"] == 2
 
 
 # -- tools -------------------------------------------------------------------------------------------------------------
