@@ -324,7 +324,7 @@ class AdapterContract:
     def test_a_message_whose_data_key_travels_by_reference_comes_back(self, world: World, line: Line) -> None:
         """A1: it is 16 bytes that name a record; and what is altered is refused as ever."""
         place, store = line.place(), MemoryReferences()
-        policy = world.policy(place, key_by_reference=True)
+        policy = world.policy(place, key_by_reference=True, direct=False)
         sealer = world.sealer(policy, references=store)
         sealer.seal(ORDER, destination=f"{line.scheme}:{place}")
         join_threads("postseal-references")
