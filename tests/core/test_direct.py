@@ -506,7 +506,7 @@ def test_a_reply_is_bound_to_its_request():
     opened = ours.open(requests[0], destination=PLACE)
     reply = ours.seal(b"yes", destination=PLACE, in_reply_to=opened)
     for index, request in enumerate(requests):
-        asked = Sealer.reference(request)
+        asked = ours.reference(request)
         if index == 0:
             assert ours.open(reply, destination=PLACE, in_reply_to=asked).body == b"yes"
         else:

@@ -136,6 +136,17 @@ def test_a_reply_carries_its_keys_as_each_is_bound_to_another_request():
     assert consumer.open(reply, destination=HERE, in_reply_to=request).body == b"!"
 
 
+def test_a_request_by_reference_is_known_to_who_asked():
+    """E11."""
+    producer, consumer, _ = parties()
+    request = short_of(producer)
+    opened = consumer.open(request, destination=HERE)
+    demand = producer.sealer.reference(request)
+    assert demand == opened.reference
+    reply = consumer.sealer.seal(b"!", destination=HERE, in_reply_to=opened)
+    assert producer.open(reply, destination=HERE, in_reply_to=demand).body == b"!"
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_short_and_whole_are_one_message_to_the_byte(form):
     producer, _, store = parties(form)

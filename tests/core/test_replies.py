@@ -26,7 +26,7 @@ def test_a_reply_opens_as_the_reply_to_its_request_alone(form):
         one.seal(b"answer", destination=THERE, in_reply_to=one.open(request, destination=HERE))
         for request in requests
     ]
-    mine, other = map(Sealer.reference, requests)
+    mine, other = map(one.sealer.reference, requests)
     for _ in range(2):
         opened = one.open(replies[0], destination=THERE, in_reply_to=mine)
         assert (opened.body, opened.in_reply_to) == (b"answer", mine)
@@ -47,7 +47,7 @@ def test_what_is_no_reply_is_none_to_a_request(form):
     for _ in range(3):
         assert one.open(stray, destination=THERE).in_reply_to is None
     unwrapped = one.keys.unwrapped
-    demand = Sealer.reference(request)
+    demand = one.sealer.reference(request)
     assert refusal(lambda: one.open(stray, destination=THERE, in_reply_to=demand)) is Verdict.DOWNGRADE
     assert one.keys.unwrapped == unwrapped
 
@@ -55,7 +55,7 @@ def test_what_is_no_reply_is_none_to_a_request(form):
 def test_the_reference_that_travels_is_authenticated():
     one = party(destinations=[HERE, THERE])
     asked = [one.seal(b"?", destination=HERE) for _ in range(2)]
-    mine, other = map(Sealer.reference, asked)
+    mine, other = map(one.sealer.reference, asked)
     reply = one.seal(b"!", destination=THERE, in_reply_to=other)
     moved = reply.replace(bytes.fromhex(other), bytes.fromhex(mine))
     assert moved != reply
@@ -83,7 +83,7 @@ def test_another_senders_request_of_the_same_message_id_has_another_reference():
         envelope = sealer.seal(b"?", destination=HERE)
         opened = sealer.open(envelope, destination=HERE)
         assert opened.message_id == noise[:16].hex()
-        assert opened.reference == Sealer.reference(envelope)
+        assert opened.reference == sealer.reference(envelope)
         references.add(opened.reference)
     assert len(references) == 2
 
@@ -92,7 +92,7 @@ def test_verify_alone_tells_what_is_answered_and_demands_it():
     one = party("privacy-ed25519", destinations=[HERE, THERE])
     request = one.seal(b"?", destination=HERE)
     reply = one.seal(b"!", destination=THERE, in_reply_to=one.sealer.verify(request, destination=HERE))
-    mine = Sealer.reference(request)
+    mine = one.sealer.reference(request)
     assert one.sealer.verify(reply, destination=THERE, in_reply_to=mine).in_reply_to == mine
     assert (
         refusal(lambda: one.sealer.verify(reply, destination=THERE, in_reply_to="00" * 32))
@@ -105,10 +105,10 @@ def test_the_awaitable_twins_do_the_same():
 
     async def there_and_back():
         request = await one.sealer.aseal(b"?", destination=HERE)
-        reply = await one.sealer.aseal(b"!", destination=THERE, in_reply_to=Sealer.reference(request))
+        reply = await one.sealer.aseal(b"!", destination=THERE, in_reply_to=one.sealer.reference(request))
         with pytest.raises(Refused):
             await one.sealer.aopen(reply, destination=THERE, in_reply_to="11" * 32)
-        opened = await one.sealer.aopen(reply, destination=THERE, in_reply_to=Sealer.reference(request))
+        opened = await one.sealer.aopen(reply, destination=THERE, in_reply_to=one.sealer.reference(request))
         again = one.sealer.open_cached(reply, destination=THERE, in_reply_to=opened.in_reply_to)
         assert again is not None
         return again
@@ -137,6 +137,6 @@ def test_a_reply_that_was_sealed_by_hand_passes_a_protected_client_as_it_is():
     """A10: nothing is sealed twice, also where the producer may not unwrap."""
     one = party(destinations=[HERE, THERE])
     request = one.seal(b"?", destination=HERE)
-    reply = one.seal(b"!", destination=THERE, in_reply_to=Sealer.reference(request))
+    reply = one.seal(b"!", destination=THERE, in_reply_to=one.sealer.reference(request))
     assert one.seal(reply, destination=THERE) == reply
     assert one.keys.unwrapped == 0

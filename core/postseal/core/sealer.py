@@ -541,14 +541,14 @@ class Sealer:
         context.update(body)
         return context.finalize().hex()
 
-    @staticmethod
-    def reference(envelope: bytes) -> str:
-        """Return the `Opened.reference` of an *envelope* that we sealed ourselves, to demand it of the reply.
+    def reference(self, envelope: bytes) -> str:
+        """Return the `Opened.reference` of an *envelope* that this sealer made, to demand it of the reply.
 
         Raises:
             Refused: It is no envelope.
         """
-        header = decode(_as_bytes(envelope)).header
+        data = _as_bytes(envelope)
+        header = decode(data if self._references is None else self._references.known(data)).header
         return reference_of(header, varying_of(header)).hex()
 
     # -- opening ---------------------------------------------------------------------------------------------------
