@@ -9,7 +9,7 @@ import pytest
 
 from postseal.core.cli._app import run
 from postseal.core.explaining import words_of
-from tests.core.config.kit import GOOD
+from tests.core.config.kit import GOOD, SIGNERS
 
 ENFORCED = GOOD.replace('mode = "tolerate"\ntolerate_until = 2027-01-31\n', "")
 SIGNED = ENFORCED.replace('protection = "privacy"\nkeys = ["main", "archive"]', 'protection = "integrity"')
@@ -98,6 +98,40 @@ def test_a_mac_proves_the_group_and_a_signature_the_sender(explained):
     signer = '[signers.billing]\nalgorithm = "ed25519"\nkeys = [{ id = "k", senders = ["billing-api"], public_key = "k.pem" }]\n\n'
     writers = explained(ENFORCED.replace(ring, signer))["orders"]["writers"]
     assert [row["who"] for row in writers] == ["billing-api", "shop-web"]
+
+
+def test_certificates_and_keys_that_delegate_are_called_what_they_are(explained):
+    """A6, D9: who may use a root can write, its administrators can, and who certifies can."""
+    found = explained(SIGNERS)
+    writers = {each["who"]: each["why"] for each in found["orders"]["writers"]}
+    assert list(writers) == ["billing-api", "shop-web", "the authorities that are trusted"]
+    assert "certificate with that sender's names" in writers["shop-web"]
+    writers = {each["who"]: each["why"] for each in found["bills"]["writers"]}
+    assert list(writers) == [
+        "whoever may sign with 'billing-aws', key arn:aws:kms:eu-west-1:111122223333:key/1234abcd",
+        "the administrators of that AWS KMS",
+        "whoever may sign with 'billing-azure', key https://billing.vault.azure.net/keys/signing/0123456789abcdef0123456789abcdef",
+        "the administrators of that Azure Key Vault",
+        "whoever may sign with 'billing-mac', key arn:aws:kms:eu-west-1:111122223333:key/mac",
+        "whoever may sign with 'billing-offline'",
+    ]
+    assert any("forged delegation costs a call" in each for each in found["bills"]["cautions"])
+    periods = {each["what"]: each["seconds"] for each in found["bills"]["periods"]}
+    assert (periods["delegation by billing-aws"], periods["delegation by billing-azure"]) == (1200, 600)
+    assert not any("neither lists nor ocsp" in each for each in found["orders"]["cautions"])
+    periods = {each["what"]: each["seconds"] for each in found["orders"]["periods"]}
+    assert periods["revocation window of shop-ca"] == 600
+    nothing = SIGNERS.replace(
+        'lists = ["shop.crl", "https://ca.shop.example/shop.crl"]\nocsp = "http://ocsp.shop.example"\non_stale = "wait"\n',
+        "",
+    )
+    assert any("neither lists nor ocsp" in each for each in explained(nothing)["orders"]["cautions"])
+    held = SIGNERS.replace(
+        '{ algorithm = "ed25519", public_key = "root.pem" }',
+        '{ algorithm = "hmac-sha256", secret = { env = "A" } }',
+    )
+    writers = [each["who"] for each in explained(held)["bills"]["writers"]]
+    assert "whoever holds its secret, and so every consumer" in writers
 
 
 def test_the_windows_are_those_of_the_policy(explained):

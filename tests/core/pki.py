@@ -48,14 +48,28 @@ class Ca:
     """An authority, and what it issues."""
 
     def __init__(
-        self, name: str = "CN=root", above: Ca | None = None, *, kind: str = "es256", **used: bool
+        self,
+        name: str = "CN=root",
+        above: Ca | None = None,
+        *,
+        kind: str = "es256",
+        now: dt.datetime = NOW,
+        **used: bool,
     ) -> None:
         self.name = name_of(name)
         self.key = new_key(kind)
         self.above = above
         used = used or {"key_cert_sign": True, "crl_sign": True}
         issuer = above or self
-        self.certificate = issuer.certify(self.name, self.key, authority=True, used=used, uses=None)
+        self.certificate = issuer.certify(
+            self.name,
+            self.key,
+            authority=True,
+            used=used,
+            uses=None,
+            begins=now - 10 * DAY,
+            ends=now + 10 * DAY,
+        )
 
     def certify(
         self,

@@ -37,7 +37,7 @@ from postseal.core.signing import (
 )
 from postseal.core.wire import MAX_CERTIFICATE, MAX_CERTIFICATES, NO_CREDENTIAL, Credential
 
-__all__ = ["FetchLists", "FetchOcsp", "OnStale", "X509Key", "X509Roots"]
+__all__ = ["FetchLists", "FetchOcsp", "OnStale", "X509Key", "X509Roots", "check_demand"]
 
 FetchLists: TypeAlias = Callable[[], Iterable[bytes]]
 """Gives revocation lists, in PEM or DER. Called again when what it gave is too old; may take its time, and raise what it likes."""
@@ -345,6 +345,15 @@ def _demands(names: Sequence[str], what: str) -> list[Callable[[x509.Certificate
             f"{what}: a list of names of its certificate is needed, like ['CN=billing-api', 'O=Shop']"
         )
     return [_demand(name, what) for name in names]
+
+
+def check_demand(name: str) -> None:
+    """See that *name* is what a certificate can be named.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    _demand(name, "names")
 
 
 def _demand(name: str, what: str) -> Callable[[x509.Certificate], bool]:

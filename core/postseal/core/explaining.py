@@ -44,7 +44,19 @@ _SERVICES: Final = {
     "combined": "several key services",
     "given": "a provider that the program hands in",
 }
-_ALGORITHMS: Final = {"hmac-sha256": "HMAC-SHA-256", "ed25519": "Ed25519", "es256": "ES256"}
+_ALGORITHMS: Final = {
+    "hmac-sha256": "HMAC-SHA-256",
+    "ed25519": "Ed25519",
+    "es256": "ES256",
+    "x509": "X.509",
+    "delegated": "a short-lived key",
+}
+_ROOTS: Final = {
+    "aws-kms-es256": "AWS KMS",
+    "aws-kms-hmac": "AWS KMS",
+    "azure-key-vault-es256": "Azure Key Vault",
+}
+"""Where keys that delegate are, by their algorithm; any other one is held by the process."""
 
 
 class Who(NamedTuple):
@@ -213,6 +225,8 @@ def _writers(policy: Policy, ring: Mapping[str, Any] | None) -> tuple[Who, ...]:
             )
         )
         return tuple(found)
+    if ring is not None and ring["algorithm"] == "delegated":
+        return (*found, *_delegating(policy, ring))
     algorithm = "given" if ring is None else ring["algorithm"]
     name = _ALGORITHMS.get(algorithm, algorithm)
     if algorithm == "hmac-sha256":
@@ -223,11 +237,32 @@ def _writers(policy: Policy, ring: Mapping[str, Any] | None) -> tuple[Who, ...]:
             )
         )
     else:
-        found.extend(
-            Who(sender, f"{name} by {policy.sign!r}: only the holder of that sender's private key")
-            for sender in policy.senders
+        what = (
+            "a certificate with that sender's names" if algorithm == "x509" else "that sender's private key"
         )
+        found.extend(
+            Who(sender, f"{name} by {policy.sign!r}: only the holder of {what}") for sender in policy.senders
+        )
+    if algorithm == "x509":
+        found.append(Who("the authorities that are trusted", "they can certify anybody as any sender"))
     return tuple(found)
+
+
+def _delegating(policy: Policy, ring: Mapping[str, Any]) -> list[Who]:
+    """Say who can write where keys delegate: whoever may use them."""
+    found = []
+    for key in ring["keys"]:
+        root = key["root"]
+        where = _ROOTS.get(root["algorithm"])
+        whom = ", ".join(key["senders"])
+        what = f"a short-lived key for which {key['id']!r} of {policy.sign!r} speaks, as {whom}"
+        if root["algorithm"] == "hmac-sha256":
+            found.append(Who("whoever holds its secret, and so every consumer", what))
+            continue
+        found.append(Who(f"whoever may sign with {key['id']!r}{_key_of(root)}", what))
+        if where is not None:
+            found.append(Who(f"the administrators of that {where}", "they can give themselves that right"))
+    return found
 
 
 def _states(policy: Policy, *, hides: bool) -> tuple[State, ...]:
@@ -330,6 +365,12 @@ def _periods(policy: Policy, ring: Mapping[str, Any] | None, *, hides: bool) -> 
         state = key.get("state", "active")
         says = f"{state}, verifies until {_day(ends)}" if ends is not None else f"{state}, no end is set"
         found.append(Period(f"signing key {key.get('id')}", None, says))
+        if "roots" in key and not {"lists", "ocsp"}.isdisjoint(key):
+            says = "a certificate that was revoked ends within it, once the authority says so"
+            found.append(Period(f"revocation window of {key['id']}", key.get("max_age", 300.0), says))
+        if "root" in key:
+            says = "a short-lived key that is stolen signs for that long"
+            found.append(Period(f"delegation by {key['id']}", key.get("lifetime", 600.0), says))
     age = policy.max_message_age
     found.append(
         Period("freshness", age, "older messages are refused as stale")
@@ -342,6 +383,8 @@ def _periods(policy: Policy, ring: Mapping[str, Any] | None, *, hides: bool) -> 
 def _cautions(policy: Policy, keys: Mapping[str, Any], ring: Mapping[str, Any] | None) -> tuple[str, ...]:
     services = {keys[name]["provider"] for name in policy.keys if name in keys}
     algorithm = None if ring is None else ring["algorithm"]
+    keys_to_sign = [] if ring is None else ring["keys"]
+    roots = {key["root"]["algorithm"] for key in keys_to_sign if "root" in key}
     found = (
         *_mode_cautions(policy),
         (
@@ -355,8 +398,16 @@ def _cautions(policy: Policy, keys: Mapping[str, Any], ring: Mapping[str, Any] |
         (policy.protection == "integrity", "bodies are not hidden from anybody"),
         (policy.protection == "confidentiality", "who sent a message is not proved"),
         (
-            algorithm == "hmac-sha256",
+            algorithm == "hmac-sha256" or "hmac-sha256" in roots,
             "consumers hold the secret too, so they could forge messages of its senders",
+        ),
+        (
+            "aws-kms-hmac" in roots,
+            "a MAC of AWS KMS convinces nobody else, and each forged delegation costs a call",
+        ),
+        (
+            any("roots" in key and {"lists", "ocsp"}.isdisjoint(key) for key in keys_to_sign),
+            "neither lists nor ocsp: a certificate that was revoked is accepted until it expires",
         ),
         ("local" in services, "a key file is for development: whoever reads the file reads all bodies"),
         (

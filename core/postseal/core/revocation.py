@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -23,7 +23,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from postseal.core import certificates
 from postseal.core.errors import ConfigError
 
-__all__ = ["Lists", "OcspResponse", "Status"]
+__all__ = ["Lists", "OcspResponse", "Status", "ocsp_request"]
 
 _NAMING: Final = frozenset({"sha1", "sha256", "sha384", "sha512"})
 """Hashes that name an issuer. Nothing rests on them: the signature does the work."""
@@ -153,6 +153,13 @@ class OcspResponse:
             _may_respond(responder, issuer, now) and _verifies(responder.public_key(), self._response)
             for responder in self._response.certificates
         )
+
+
+def ocsp_request(certificate: x509.Certificate, issuer: x509.Certificate) -> bytes:
+    """Make the question about *certificate* to a responder, in DER. Source: RFC 6960 4.1; RFC 9654 for no nonce: responses have dates."""
+    name: Any = hashes.SHA1()  # noqa: S303 - it names an issuer, and all responders know it: see _NAMING
+    builder = ocsp.OCSPRequestBuilder().add_certificate(certificate, issuer, name)
+    return builder.build().public_bytes(serialization.Encoding.DER)
 
 
 def _signs_lists(issuer: x509.Certificate) -> bool:

@@ -644,9 +644,12 @@ class KeyRing:
             KeyUnavailable: A voucher cannot tell now.
         """
         key = self._keys.get(unverified_key_id)
-        if key is None and self._vouchers:
+        if key is not None and not self.may_verify(key):
+            key = None
+        elif key is None and self._vouchers:
+            # Not asked again whether it may verify: a moment later it may have to be looked at again, and is none the less genuine.
             key = self._vouched_for(unverified_key_id, unverified_credential)
-        if key is None or not self.may_verify(key):
+        if key is None:
             raise Refused(Verdict.UNKNOWN_KEY, "the signing key is not in the ring, or no longer verifies")
         if key.senders is not None and unverified_sender not in key.senders:
             raise Refused(

@@ -47,6 +47,74 @@ destinations = ["kafka:logs"]
 keys = ["main"]
 """
 
+SIGNERS = """\
+sender = "billing-api"
+
+[signers.shop]
+algorithm = "x509"
+
+[[signers.shop.keys]]
+id = "billing-2026"
+certificate = "billing.crt"
+private_key = { file = "billing.key" }
+senders = ["billing-api"]
+
+[[signers.shop.keys]]
+id = "shop-ca"
+roots = "ca.pem"
+names = { billing-api = ["CN=billing-api", "O=Shop"], shop-web = ["DNS:web.shop.example"] }
+lists = ["shop.crl", "https://ca.shop.example/shop.crl"]
+ocsp = "http://ocsp.shop.example"
+on_stale = "wait"
+max_age = "10m"
+
+[signers.cloud]
+algorithm = "delegated"
+
+[[signers.cloud.keys]]
+id = "billing-aws"
+senders = ["billing-api", "shop-web"]
+sender = "billing-api"
+lifetime = "20m"
+accept_for = "7d"
+delegate = "es256"
+
+[signers.cloud.keys.root]
+algorithm = "aws-kms-es256"
+key_id = "arn:aws:kms:eu-west-1:111122223333:key/1234abcd"
+refresh = "1m"
+
+[[signers.cloud.keys]]
+id = "billing-azure"
+senders = ["billing-api"]
+root = { algorithm = "azure-key-vault-es256", key = "https://billing.vault.azure.net/keys/signing/0123456789abcdef0123456789abcdef" }
+
+[[signers.cloud.keys]]
+id = "billing-mac"
+senders = ["billing-api"]
+root = { algorithm = "aws-kms-hmac", key_id = "arn:aws:kms:eu-west-1:111122223333:key/mac", max_calls = 60, signs = false }
+
+[[signers.cloud.keys]]
+id = "billing-offline"
+senders = ["billing-api"]
+root = { algorithm = "ed25519", public_key = "root.pem" }
+
+[[policy]]
+name = "orders"
+destinations = ["kafka:orders"]
+protection = "integrity"
+sign = "shop"
+senders = ["billing-api", "shop-web"]
+
+[[policy]]
+name = "bills"
+destinations = ["kafka:bills"]
+protection = "integrity"
+sign = "cloud"
+senders = ["billing-api", "shop-web"]
+"""
+"""Another one, whose signers are certificates and keys that delegate."""
+
 
 def line_of(words: str, text: str = GOOD) -> int:
     """Return the line of *text* with those words."""

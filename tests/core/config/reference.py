@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from postseal.core.config._delegation import ROOTS
 from postseal.core.config._keys import BREAKER, LIMIT, PROVIDERS, RETRY
 from postseal.core.config._kinds import Table
 from postseal.core.config._policies import DATA_KEY, OPENING, POLICY
@@ -38,6 +39,11 @@ def reference() -> str:
         **{
             f'A key of `[signers.NAME]`, `algorithm = "{name}"`': each.key
             for name, each in ALGORITHMS.items()
+        },
+        **{
+            f'`root` of such a key, `algorithm = "{name}"`': each.key
+            for name, each in ROOTS.items()
+            if name not in ALGORITHMS
         },
     }
     return "\n\n".join(f"### {title}\n\n{rows(table)}" for title, table in sections.items()) + "\n"

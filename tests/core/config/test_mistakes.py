@@ -7,7 +7,7 @@ import pytest
 from postseal.core import ConfigError
 from postseal.core.config import PolicyFile
 from postseal.core.errors import PolicyFileError
-from tests.core.config.kit import GOOD, NOW, line_of
+from tests.core.config.kit import GOOD, NOW, SIGNERS, line_of
 
 MISTAKES = [
     # what was right, what the tired person wrote, words of the line that is named, words that the text must have
@@ -301,6 +301,166 @@ MISTAKES = [
 """What was right, what a tired person wrote, the line of that by its words or number, and words that the text must have."""
 
 
+_ROOT = '[signers.cloud.keys.root]\nalgorithm = "aws-kms-es256"\nkey_id = "arn:aws:kms:eu-west-1:111122223333:key/1234abcd"'
+_KEY = "0123456789abcdef0123456789abcdef"
+MISTAKES_OF_SIGNERS = [
+    # certificates
+    ('algorithm = "x509"', 'algorithm = "x.509"', "x.509", ["'x.509'", "did you mean 'x509'"]),
+    (
+        'certificate = "billing.crt"',
+        'certifcate = "billing.crt"',
+        "certifcate",
+        ["'certifcate'", "'certificate'"],
+    ),
+    (
+        'certificate = "billing.crt"\n',
+        "",
+        "[[signers.shop.keys]]",
+        ["either certificate, to sign with, or roots, to verify with", "neither"],
+    ),
+    (
+        'certificate = "billing.crt"',
+        'certificate = "billing.crt"\nroots = "ca.pem"',
+        "[[signers.shop.keys]]",
+        ["either certificate, to sign with, or roots"],
+    ),
+    (
+        'private_key = { file = "billing.key" }\n',
+        "",
+        "[[signers.shop.keys]]",
+        ["a key with certificate has no private_key"],
+    ),
+    (
+        'private_key = { file = "billing.key" }',
+        'private_key = "billing.key"',
+        "private_key",
+        ["never stands in the policy file"],
+    ),
+    (
+        'private_key = { file = "billing.key" }\nsenders = ["billing-api"]',
+        'private_key = { file = "billing.key" }',
+        "[[signers.shop.keys]]",
+        ["has no senders", "whose certificate"],
+    ),
+    ('roots = "ca.pem"', 'roots = ["ca.pem"]', "roots =", ["must be the path of a PEM file, not a list"]),
+    ('roots = "ca.pem"', 'roots = ""', "roots =", ["roots is empty"]),
+    (
+        'roots = "ca.pem"',
+        'roots = "ca.pem"\nsenders = ["billing-api"]',
+        'senders = ["billing-api"]',
+        ["senders says nothing of a key with roots", "those of names"],
+    ),
+    (
+        'roots = "ca.pem"',
+        'roots = "ca.pem"\ncarry = false',
+        "carry",
+        ["carry says nothing of a key with roots"],
+    ),
+    (
+        'certificate = "billing.crt"',
+        'certificate = "billing.crt"\nlists = ["shop.crl"]',
+        "lists",
+        ["lists says nothing of a key with certificate"],
+    ),
+    (
+        'names = { billing-api = ["CN=billing-api", "O=Shop"], shop-web = ["DNS:web.shop.example"] }\n',
+        "",
+        "[[signers.shop.keys]]",
+        ["a key with roots has no names"],
+    ),
+    ('"O=Shop"]', '"Shop"]', "names", ["'Shop' is no name of a certificate", "CN="]),
+    (
+        '["DNS:web.shop.example"]',
+        '"DNS:web.shop.example"',
+        "names",
+        ["must be a list", '["DNS:web.shop.example"]'],
+    ),
+    ('["DNS:web.shop.example"]', "[]", "names", ["any certificate would do"]),
+    (
+        'names = { billing-api = ["CN=billing-api", "O=Shop"], shop-web = ["DNS:web.shop.example"] }',
+        'names = ["CN=billing-api"]',
+        "names",
+        ["names must be a table, not a list", "billing-api"],
+    ),
+    (
+        'names = { billing-api = ["CN=billing-api", "O=Shop"], shop-web = ["DNS:web.shop.example"] }',
+        "names = {}",
+        "names",
+        ["nobody's certificate"],
+    ),
+    ('lists = ["shop.crl", ', 'lists = ["ftp://shop.crl", ', "lists", ["'ftp://shop.crl'", "https://HOST"]),
+    ('lists = ["shop.crl", "https://ca.shop.example/shop.crl"]', "lists = []", "lists", ["leave it out"]),
+    ('ocsp = "http://ocsp.shop.example"', "ocsp = true", "ocsp", ["must be an address, not true or false"]),
+    (
+        'ocsp = "http://ocsp.shop.example"',
+        'ocsp = "ocsp.shop.example"',
+        "ocsp",
+        ["no address of a responder"],
+    ),
+    ('on_stale = "wait"', 'on_stale = "ignore"', "on_stale", ["'ignore'", "'accept'"]),
+    (
+        'lists = ["shop.crl", "https://ca.shop.example/shop.crl"]\nocsp = "http://ocsp.shop.example"\n',
+        "",
+        "on_stale",
+        ["says nothing without lists or ocsp"],
+    ),
+    ('max_age = "10m"', 'max_age = "2d"', "max_age", ["over the most", "1d"]),
+    ('id = "shop-ca"', 'id = "billing-2026"', "billing-2026", ["two keys have the id 'billing-2026'"]),
+    # delegated keys
+    ('algorithm = "delegated"', 'algorithm = "delegate"', '"delegate"', ["did you mean 'delegated'"]),
+    (_ROOT + '\nrefresh = "1m"\n', "", "[[signers.cloud.keys]]", ["has no root"]),
+    (
+        'root = { algorithm = "ed25519", public_key = "root.pem" }',
+        'root = "root.pem"',
+        'root = "root.pem"',
+        ["root must be a table", "aws-kms-es256"],
+    ),
+    ('algorithm = "aws-kms-es256"\n', "", "[signers.cloud.keys.root]", ["root has no algorithm", "es256"]),
+    ('algorithm = "aws-kms-es256"', 'algorithm = "aws-kms"', '"aws-kms"', ["'aws-kms'", "did you mean"]),
+    (
+        'key_id = "arn:aws:kms:eu-west-1:111122223333:key/1234abcd"',
+        'key_id = "alias/billing"',
+        "alias/billing",
+        ["'alias/billing' is not the ARN"],
+    ),
+    (
+        'key_id = "arn:aws:kms:eu-west-1:111122223333:key/1234abcd"\n',
+        "",
+        "[signers.cloud.keys.root]",
+        ["has no key_id"],
+    ),
+    ('refresh = "1m"', "refresh = 60", "refresh", ["no unit", '"60s"']),
+    ('refresh = "1m"', 'lifetime = "1m"', 'lifetime = "1m"', ["no option 'lifetime'", "beside its root"]),
+    ("/" + _KEY, "", "vault.azure.net", ["not https://VAULT/keys/NAME/VERSION", "name the version"]),
+    (_KEY, "latest", "latest", ["name the version"]),
+    ("max_calls = 60", "max_calls = 0", "max_calls", ["1 to 600,000"]),
+    ("signs = false", 'signs = "no"', "signs", ["must be true or false"]),
+    (
+        'public_key = "root.pem"',
+        'public_key = "root.pem", private_key = { file = "root.key" }',
+        "root.pem",
+        ["either private_key or public_key"],
+    ),
+    (
+        'sender = "billing-api"\nlifetime',
+        'sender = "biling-api"\nlifetime',
+        "biling-api",
+        ["'biling-api'", "not among senders"],
+    ),
+    (
+        'senders = ["billing-api", "shop-web"]\nsender = "billing-api"\n',
+        "",
+        "[[signers.cloud.keys]]",
+        ["has no senders", "whose signature"],
+    ),
+    ('lifetime = "20m"', 'lifetime = "30s"', "lifetime", ["at least 1m, not '30s'"]),
+    ('lifetime = "20m"', 'lifetime = "2d"', "lifetime", ["over the most", "1d"]),
+    ('delegate = "es256"', 'delegate = "rsa"', "delegate =", ["'rsa'", "'es256'"]),
+    ('delegate = "es256"', 'revoked = ["abc"]', "revoked", ["'abc' is no key id", "64 hex digits"]),
+]
+"""The same of certificates and keys that delegate."""
+
+
 def wrong(read, text):
     """Return the mistakes of *text*."""
     with pytest.raises(PolicyFileError) as error:
@@ -331,8 +491,25 @@ def test_one_mistake_is_said_once_with_its_line_and_what_would_be_right(read, ri
     assert "\n" not in mistake.text
 
 
+@pytest.mark.parametrize(
+    ("right", "written", "line", "words"),
+    MISTAKES_OF_SIGNERS,
+    ids=[f"{each[1] or each[0]:.50}" for each in MISTAKES_OF_SIGNERS],
+)
+def test_one_mistake_of_a_signer_is_said_once_with_its_line(read, right, written, line, words):
+    assert read(SIGNERS).warnings == ()
+    text = SIGNERS.replace(right, written, 1)
+    assert text != SIGNERS
+    (mistake,) = wrong(read, text)
+    assert mistake.line in [n for n, each in enumerate(text.split("\n"), 1) if line in each]
+    for word in words:
+        assert word in mistake.text
+    assert "\n" not in mistake.text
+
+
 def test_there_are_forty_mistakes_and_more():
     assert len(MISTAKES) >= 40
+    assert len(MISTAKES_OF_SIGNERS) >= 40
 
 
 def test_all_mistakes_are_said_at_once_in_the_order_of_the_file(read):

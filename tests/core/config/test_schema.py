@@ -16,7 +16,7 @@ from postseal.core.config._keys import BREAKER, LIMIT, RETRY
 from postseal.core.config._policies import POLICY
 from postseal.core.resilience import Breaker, Limiter, Retrying
 from tests.core.config import reference
-from tests.core.config.kit import GOOD
+from tests.core.config.kit import GOOD, SIGNERS
 
 ROOT = Path(__file__).parents[3]
 
@@ -73,8 +73,28 @@ def test_what_the_reference_says_of_resilience_is_what_holds_in_code():
             assert read == (None if default is inspect.Parameter.empty else default), name
 
 
-def test_the_schema_takes_what_the_reader_takes():
-    assert list(validator().iter_errors(as_json(tomllib.loads(GOOD)))) == []
+@pytest.mark.parametrize("text", [GOOD, SIGNERS])
+def test_the_schema_takes_what_the_reader_takes(text):
+    assert list(validator().iter_errors(as_json(tomllib.loads(text)))) == []
+
+
+@pytest.mark.parametrize(
+    ("right", "written"),
+    [
+        ('algorithm = "x509"', 'algorithm = "x.509"'),
+        ("names = { billing-api", "nmaes = { billing-api"),
+        ('on_stale = "wait"', 'on_stale = "ignore"'),
+        ('algorithm = "aws-kms-es256"', 'algorithm = "aws-kms"'),
+        ('key_id = "arn:aws:kms:eu-west-1:111122223333:key/1234abcd"\n', ""),
+        ("max_calls = 60", "max_calls = 0"),
+        ('delegate = "es256"', 'delegate = "rsa"'),
+        ("signs = false", 'signs = "no"'),
+    ],
+)
+def test_the_schema_refuses_what_an_editor_can_see_of_signers(right, written):
+    text = SIGNERS.replace(right, written, 1)
+    assert text != SIGNERS
+    assert list(validator().iter_errors(as_json(tomllib.loads(text)))) != []
 
 
 @pytest.mark.parametrize(

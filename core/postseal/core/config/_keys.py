@@ -10,6 +10,16 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from postseal.core.config._clients import (
+    AWS,
+    AZURE,
+    AZURE_CREDENTIAL,
+    azure_options,
+    chosen,
+    kms_arn,
+    kms_client,
+    url_of,
+)
 from postseal.core.config._kinds import (
     Count,
     Duration,
@@ -52,7 +62,6 @@ __all__ = [
 
 GIVEN: Final = "given"
 """The provider that the program hands in."""
-_KMS_ARN: Final = re.compile(r"arn:[^:\s]+:kms:(?P<region>[^:\s]+):[^:\s]+:(?:key|alias)/[\w/-]+")
 _KMS_NAME: Final = re.compile(r"arn:[^:\s]+:kms:[^:\s]+:[^:\s]+:(?:key|alias)/[\w/-]+|alias/[\w/-]+|[\w-]+")
 _VAULT_KEY: Final = re.compile(r"https://[A-Za-z0-9.-]+(?::\d+)?/keys/[A-Za-z0-9-]{1,127}/?")
 
@@ -94,23 +103,8 @@ def _kms_key(name: str) -> str:
     return name
 
 
-def _kms_arn(name: str) -> str:
-    match = _KMS_ARN.fullmatch(name)
-    if match is None or ":key/" not in name:
-        raise ConfigError(f"{shown(name)} is not the ARN of a KMS key: arn:aws:kms:REGION:ACCOUNT:key/ID")
-    return name
-
-
-def _url(url: str) -> str:
-    if re.match(r"https?://[^/\s]+", url) is None:
-        raise ConfigError(f"{shown(url)} is no address: https://HOST[:PORT]")
-    if re.match(r"https?://[^/]*@", url) is not None:
-        raise ConfigError("there is a password in it, and a secret never stands in the policy file")
-    return url
-
-
 def _https(url: str) -> str:
-    if not _url(url).startswith("https://"):
+    if not url_of(url).startswith("https://"):
         raise ConfigError(f"{shown(url)} must begin with https://")
     return url
 
@@ -131,28 +125,15 @@ def _azure_key(key: str) -> str:
 def _aws_kms(material: Material) -> KeyProvider:
     from postseal.core.providers.aws_kms import AwsKms  # noqa: PLC0415 - loaded by who uses it
 
-    options = material.options
-    arn = _KMS_ARN.fullmatch(options["key_id"])
-    region = options.get("region") or (arn["region"] if arn else None)
-    more = _chosen(options, "profile", "endpoint_url", "connect_timeout", "read_timeout", "max_attempts")
-    if _counts_tries(options):
-        more["max_attempts"] = 1
-
-    def make() -> KeyProvider:
-        client = clients.kms_client(region=region, **more)
-        return AwsKms(client, options["key_id"], also_open=options.get("also_open", ()))
-
-    return Made(make)
+    options = _with_tries(material.options)
+    more = chosen(options, "also_open")
+    return Made(lambda: AwsKms(kms_client(options, options["key_id"]), options["key_id"], **more))
 
 
-def _counts_tries(options: Mapping[str, Any]) -> bool:
-    """Tell whether each try is to be seen from outside of the client."""
-    return "max_attempts" not in options and ("retry" in options or "limit" in options)
-
-
-def _chosen(options: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """Return those of *options* that are there."""
-    return {name: options[name] for name in names if name in options}
+def _with_tries(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return *options*, and one try for the client where each is to be seen from outside of it."""
+    counted = "max_attempts" not in options and ("retry" in options or "limit" in options)
+    return {**options, "max_attempts": 1} if counted else options
 
 
 def _azure_key_vault(material: Material) -> KeyProvider:
@@ -160,17 +141,7 @@ def _azure_key_vault(material: Material) -> KeyProvider:
 
     options = material.options
     vault, _, key = options["key"].rstrip("/").rpartition("/keys/")
-    more = _chosen(
-        options, "also_open", "refresh", "api_version", "verify_challenge_resource", "read_timeout"
-    )
-    if "connect_timeout" in options:
-        more["connection_timeout"] = options["connect_timeout"]
-    if "max_attempts" in options:
-        more["retry_total"] = options["max_attempts"] - 1
-    if _counts_tries(options):
-        more["retry_total"] = 0
-    if "connection_verify" in options:
-        more["connection_verify"] = str(options["connection_verify"])
+    more = chosen(options, "also_open", "refresh") | azure_options(_with_tries(options))
 
     def make() -> KeyProvider:
         credential = clients.azure_credential(options.get("credential", "default"), options.get("client_id"))
@@ -183,8 +154,8 @@ def _vault(material: Material) -> KeyProvider:
     from postseal.core.providers.vault import VaultTransit  # noqa: PLC0415 - loaded by who uses it
 
     options = material.options
-    more = _chosen(options, "mount_point", "derived", "cluster", "also_open")
-    reached = _chosen(options, "namespace", "timeout")
+    more = chosen(options, "mount_point", "derived", "cluster", "also_open")
+    reached = chosen(options, "namespace", "timeout")
     if "connection_verify" in options:
         reached["authority"] = str(options["connection_verify"])
 
@@ -357,16 +328,10 @@ PROVIDERS: Final[dict[str, Provider]] = {
             ),
             Option(
                 "also_open",
-                Listed(Text("an ARN", check=_kms_arn)),
+                Listed(Text("an ARN", check=kms_arn)),
                 "ARNs of keys that may unwrap and do not wrap: rotated-out ones.",
             ),
-            Option("region", Text("a region"), "Where no ARN says it, and the environment does not."),
-            Option("profile", Text("a profile"), "Profile of the AWS configuration."),
-            Option(
-                "endpoint_url",
-                Text("an address", check=_url),
-                "Another address than that of AWS: a VPC endpoint, an emulator.",
-            ),
+            *AWS,
             *_TIMEOUTS,
         ),
         _aws_kms,
@@ -385,31 +350,14 @@ PROVIDERS: Final[dict[str, Provider]] = {
                 Listed(Text("a name")),
                 "Further keys of the same vault that may unwrap and do not wrap.",
             ),
-            Option(
-                "credential",
-                Word("default", "managed-identity", "workload-identity", "environment", "cli"),
-                "How the process proves who it is.",
-                default="default",
-            ),
-            Option("client_id", Text("a client id"), "Of a user-assigned managed identity."),
+            *AZURE_CREDENTIAL,
             Option(
                 "refresh",
                 Duration(),
                 "How long a fetched public key wraps: a new version is used within this.",
                 default="5m",
             ),
-            Option("api_version", Text("a version"), "Of the service's interface."),
-            Option(
-                "verify_challenge_resource",
-                Flag(),
-                "false for an emulator whose name is not that of a vault.",
-                default=True,
-            ),
-            Option(
-                "connection_verify",
-                FileName(),
-                "PEM file of certificate authorities, where they are not the system's.",
-            ),
+            *AZURE,
             *_TIMEOUTS,
         ),
         _azure_key_vault,
@@ -419,7 +367,7 @@ PROVIDERS: Final[dict[str, Provider]] = {
             "vault",
             Option(
                 "url",
-                Text("an address", check=_url),
+                Text("an address", check=url_of),
                 "Address of Vault or OpenBao.",
                 required='where is it? url = "https://HOST:8200"',
             ),

@@ -29,6 +29,7 @@ __all__ = [
     "Listed",
     "Named",
     "Option",
+    "PathRef",
     "Schema",
     "Size",
     "Table",
@@ -183,6 +184,12 @@ class FileRef(NamedTuple):
     name: str
 
 
+class PathRef(NamedTuple):
+    """A file that is read while it is in use, and not when the policy file is."""
+
+    name: str
+
+
 class Word:
     """One of a few words."""
 
@@ -257,8 +264,8 @@ class Duration:
 
     words = 'a duration, like `"10m"`'
 
-    def __init__(self, *, zero: bool = False, most: float = 30 * 86400.0) -> None:
-        self._zero, self._most = zero, most
+    def __init__(self, *, zero: bool = False, least: float = 0.0, most: float = 30 * 86400.0) -> None:
+        self._zero, self._least, self._most = zero, least, most
 
     def read(self, value: object, at: At) -> float | None:
         """Return the seconds."""
@@ -275,13 +282,19 @@ class Duration:
             at.wrong(f"{name_of(at)} is {shown(value)}: {_why_no_duration(compact)}")
             return None
         seconds = sum(float(number) * _UNITS[unit] for number, unit in _DURATION_PART.findall(compact))
-        if seconds == 0 and not self._zero:
-            at.wrong(f"{name_of(at)} must be over 0")
-            return None
-        if seconds > self._most:
-            at.wrong(f"{name_of(at)} is {value!r}, over the most that is allowed: {in_words(self._most)}")
+        if (outside := self._outside(seconds, value)) is not None:
+            at.wrong(f"{name_of(at)} {outside}")
             return None
         return seconds
+
+    def _outside(self, seconds: float, written: str) -> str | None:
+        if seconds == 0 and not self._zero:
+            return "must be over 0"
+        if 0 < seconds < self._least:
+            return f"must be at least {in_words(self._least)}, not {written!r}"
+        if seconds > self._most:
+            return f"is {written!r}, over the most that is allowed: {in_words(self._most)}"
+        return None
 
     def schema(self) -> Schema:
         """Say how it is written."""

@@ -9,12 +9,12 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from postseal.core.audit import AuditSink
 from postseal.core.config._audit import alarm_of, file_of, flood_of, syslog_of
 from postseal.core.config._keys import GIVEN, PROVIDERS, RESILIENCE, Material, made_resilient
-from postseal.core.config._kinds import FileRef
+from postseal.core.config._kinds import FileRef, PathRef
 from postseal.core.config._references import store_of
 from postseal.core.config._report import At
 from postseal.core.config._secrets import SecretRef, Secrets
@@ -88,16 +88,17 @@ class Maker:
             sender: What the program says; None for what the file does.
             opens: Whether it is to have key providers.
         """
+        who = sender if sender is not None else self._sender(options.get("sender"))
         keys: dict[str, KeyProvider] = dict(self._given_keys)
         signers: dict[str, KeyRing] = dict(self._given_signers)
         for name in dict.fromkeys(name for policy in policies for name in policy.keys if opens):
             if (provider := self._provider(name, options)) is not None:
                 keys[name] = provider
         for name in dict.fromkeys(policy.sign for policy in policies if policy.sign is not None):
-            if name not in signers and (ring := self._ring(name, options["signers"][name])) is not None:
+            if name not in signers and (ring := self._ring(name, options["signers"][name], who)) is not None:
                 signers[name] = ring
         arguments: dict[str, Any] = {
-            "sender": sender if sender is not None else self._sender(options.get("sender")),
+            "sender": who,
             "policies": policies,
             "keys": keys,
             "signers": signers,
@@ -227,7 +228,7 @@ class Maker:
 
     # -- signers -------------------------------------------------------------------------------------------------------
 
-    def _ring(self, name: str, section: Mapping[str, Any]) -> KeyRing | None:
+    def _ring(self, name: str, section: Mapping[str, Any], sender: str | None) -> KeyRing | None:
         at = self._at / "signers" / name
         algorithm = ALGORITHMS[section["algorithm"]]
         materials = [
@@ -237,8 +238,12 @@ class Maker:
         found = [(place, material) for place, material in materials if material is not None]
         if len(found) != len(materials):
             return None
-        digest = self._digest([material for _, material in found], ["ring", section["algorithm"]])
-        keys = [self._tried(place, lambda m=material: algorithm.make(m)) for place, material in found]  # type: ignore[misc] # mypy cannot infer the type of a lambda with a default
+        digest = self._digest(
+            [material for _, material in found], ["ring", section["algorithm"], repr(sender)]
+        )
+        if (same := self._known(digest)) is not None:
+            return cast("KeyRing", same)  # and no key is made anew, with a client of its own
+        keys = [self._tried(place, lambda m=material: algorithm.make(m, sender)) for place, material in found]  # type: ignore[misc] # mypy cannot infer the type of a lambda with a default
         if None in keys:
             return None
         return self._same_or(digest, at, lambda: KeyRing(key for key in keys if key is not None))
@@ -253,6 +258,10 @@ class Maker:
             if isinstance(value, SecretRef):
                 get = self._secrets.binary if option in binary else self._secrets.content
                 got = self._tried(at / option, lambda g=get, v=value: g(v))  # type: ignore[misc] # as above
+            elif isinstance(value, Mapping):
+                got = self._material(value, at / option, binary)
+            elif isinstance(value, list) and any(isinstance(each, PathRef) for each in value):
+                got = [self._secrets.path(each.name) if isinstance(each, PathRef) else each for each in value]
             elif isinstance(value, FileRef):
                 got = self._tried(at / option, lambda v=value: self._file(v))  # type: ignore[misc] # as above
             if got is not None:
@@ -273,12 +282,16 @@ class Maker:
 
     def _same_or(self, digest: str, at: At, make: Callable[[], _T]) -> _T | None:
         """Return what was made of the same the last time, or make it."""
-        if digest not in self._made:
-            made = self._before[digest] if digest in self._before else self._tried(at, make)
-            if made is None:
-                return None
-            self._made[digest] = made
-        found: _T = self._made[digest]
+        found: _T | None = self._known(digest)
+        if found is None and (found := self._tried(at, make)) is not None:
+            self._made[digest] = found
+        return found
+
+    def _known(self, digest: str) -> Any:
+        """Return what was made of the same before, and go on to keep it; None where nothing was."""
+        found = self._made.get(digest, self._before.get(digest))
+        if found is not None:
+            self._made[digest] = found
         return found
 
     @staticmethod

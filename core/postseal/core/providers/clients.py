@@ -6,9 +6,11 @@ Each library is loaded when a client of its own is made. Timeouts are short, bec
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from postseal.core.errors import ConfigError, MissingExtraError
+from postseal.core.forking import begin_again_in_child
 
 if TYPE_CHECKING:
     import hvac
@@ -16,8 +18,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AZURE_SECRET",
+    "OfThisProcess",
     "aws_client",
     "azure_credential",
+    "key_client",
     "kms_client",
     "secret_of_aws",
     "secret_of_azure",
@@ -30,6 +34,29 @@ AZURE_SECRET: Final = re.compile(
 )
 """Identifier of a secret in Azure Key Vault."""
 _SECRET_ARN: Final = re.compile(r"arn:[^:]+:secretsmanager:(?P<region>[^:]+):[^:]*:secret:.+")
+
+
+class OfThisProcess:
+    """A client that a forked child makes anew: connections are not for sharing.
+
+    Args:
+        make: Makes it.
+    """
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+        self._inner: Any = make()
+        begin_again_in_child(self)
+
+    def begin_again(self) -> None:
+        """Forget the parent's client."""
+        self._inner = None
+
+    def __getattr__(self, name: str) -> Any:
+        inner = self._inner
+        if inner is None:  # two threads that ask first at once may make two; either will do
+            inner = self._inner = self._make()
+        return getattr(inner, name)
 
 
 def aws_client(
@@ -110,6 +137,24 @@ def azure_credential(kind: str = "default", client_id: str | None = None) -> Tok
         return identity.DefaultAzureCredential(managed_identity_client_id=client_id)
     except ValueError as error:
         raise ConfigError(f"no credential of Azure: {error}") from None
+
+
+def key_client(url: str, credential: TokenCredential, **options: Any) -> Any:
+    """Make a ``KeyClient`` of the vault at *url*, with short timeouts unless *options* say otherwise.
+
+    Raises:
+        ConfigError: The client cannot be made of that.
+        MissingExtraError: azure-keyvault-keys is not installed.
+    """
+    try:
+        from azure.keyvault.keys import KeyClient  # noqa: PLC0415 - loaded by who uses it
+    except ImportError as missing:
+        raise MissingExtraError.naming("azure", "a client of Azure Key Vault", missing) from missing
+    short = {"connection_timeout": 2.0, "read_timeout": 5.0, "retry_total": 2}
+    try:
+        return KeyClient(url, credential, **short | options)
+    except (ValueError, NotImplementedError) as error:
+        raise ConfigError(f"no client of Azure Key Vault: {error}") from None
 
 
 def vault_client(
