@@ -582,7 +582,9 @@ def test_an_answer_to_get_public_key_is_not_believed_unseen(answer, kind, words)
 OF_ANOTHER_MESSAGE = PRIVATE.sign(b"another", ec.ECDSA(hashes.SHA256()))
 
 
-@pytest.mark.parametrize("signature", [b"", b"\x30", bytes(64), OF_ANOTHER_MESSAGE])
+@pytest.mark.parametrize(
+    "signature", [b"", b"\x30", bytes(64), OF_ANOTHER_MESSAGE], ids=["none", "cut", "zeros", "another's"]
+)
 def test_a_signature_that_does_not_verify_is_never_sent(signature):
     key = AwsKmsEs256Key(
         "root", Answers(get_public_key=PUBLIC, sign={"KeyId": ARN, "Signature": signature}), ARN
