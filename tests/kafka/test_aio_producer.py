@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Coroutine
 from typing import Any
+from unittest.mock import create_autospec
 
 import confluent_kafka.aio
 import pytest
@@ -67,6 +68,27 @@ def test_it_is_an_aio_producer_and_leaves_its_configuration_alone(world: World, 
     go(main())
 
 
+def test_whoever_asks_is_told_that_produce_is_a_coroutine_function() -> None:
+    twin = create_autospec(AIOProducer, instance=True)
+    go(twin.produce("orders", b"1"))
+
+
+def test_what_is_not_awaited_is_not_sent(world: World, line: ClientLine) -> None:
+    topic = line.place()
+
+    async def main() -> None:
+        sealer = world.sealer(world.policy(topic))
+        async with AIOProducer(line.conf(), batch_size=1, sealer=sealer) as producer:
+            await (await producer.produce(topic, b"1", partition=0))
+            for value in (b"2", "2", None):
+                producer.produce(topic, value, key="k").close()
+            assert len(producer) == 0
+            await (await producer.produce(topic, b"3", partition=0))
+
+    go(main())
+    assert bodies(world, line, world.policy(topic), topic, 2) == [b"1", b"3"]
+
+
 def test_every_argument_reaches_the_client(world: World, line: ClientLine) -> None:
     topic = line.place()
     policy = world.policy(topic, bind_ordering_key=True)
@@ -92,9 +114,13 @@ def test_headers_are_the_clients_own_error(world: World, line: ClientLine) -> No
     topic = line.place()
 
     async def main() -> None:
-        async with AIOProducer(line.conf(), sealer=world.sealer(world.policy(topic))) as producer:
-            with pytest.raises(NotImplementedError, match="Headers are not supported"):
-                await producer.produce(topic, b"1", headers={"tenant": "x"})
+        sealer = world.sealer(world.policy(topic))
+        async with AIOProducer(line.conf(), sealer=sealer) as producer:
+            for _ in range(3):  # the whole way, then with a data key at hand
+                call = producer.produce(topic, b"1", headers={"tenant": "x"})
+                with pytest.raises(NotImplementedError, match="Headers are not supported"):
+                    await call
+            assert sealer.data_keys_at_hand["sealing"] == 1
             assert len(producer) == 0
 
     go(main())

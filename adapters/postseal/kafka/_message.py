@@ -64,6 +64,8 @@ class Topic:
     binds_key: bool = field(init=False)
     takes: tuple[str, ...] = field(init=False)
     """Names of the headers that are taken out of a record and encrypted with its value."""
+    serializes: bool = field(init=False)
+    """Whether a serializer can serve it, which does not see the key and cannot take headers out of a message."""
     plain: bool = field(init=False)
     """Whether neither headers nor the key are bound, and none are encrypted."""
 
@@ -71,6 +73,7 @@ class Topic:
         object.__setattr__(self, "binds", frozenset(self.policy.bind_headers))
         object.__setattr__(self, "binds_key", self.policy.bind_ordering_key)
         object.__setattr__(self, "takes", self.policy.taken_headers)
+        object.__setattr__(self, "serializes", not self.binds_key and not self.policy.encrypt_headers)
         object.__setattr__(
             self, "plain", not self.binds and not self.binds_key and not self.policy.encrypt_headers
         )

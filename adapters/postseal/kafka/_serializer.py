@@ -123,12 +123,18 @@ class SealingSerializer(SealsValues[bytes], Serializer):
         Note:
             Called by `confluent_kafka.SerializingProducer`, these arrive as the ``exception`` of its `ValueSerializationError`.
         """
-        context, topic = self._place(ctx)
-        body = self._inner(obj, context)
+        if (  # what is common, without another call
+            ctx is None
+            or ctx.field == _KEY
+            or (topic := self._topics.get(ctx.topic)) is None
+            or not topic.serializes
+        ):
+            ctx, topic = self._place(ctx)
+        body = self._inner(obj, ctx)
         if body is None:
             return None
         # The headers last: an inner serializer may have added its own.
-        return topic.quick(body) or self._sealed(topic, body, None, context.headers)
+        return topic.quick(body) or self._sealed(topic, body, None, ctx.headers)
 
 
 class OpeningDeserializer(OpensValues[Opened], Deserializer):
@@ -175,7 +181,10 @@ class OpeningDeserializer(OpensValues[Opened], Deserializer):
             Called by `confluent_kafka.DeserializingConsumer`, these arrive as the ``exception`` of its `ValueDeserializationError`.
         """
         context, topic = self._place(ctx)
-        return self._inner(value if value is None else self._opened(topic, value, context).body, context)
+        if value is None:
+            return self._inner(None, context)
+        body = topic.open_quick(value)
+        return self._inner(self._opened(topic, value, context).body if body is None else body, context)
 
 
 def tell(inner: Any, verb: str, *args: Any) -> Any:

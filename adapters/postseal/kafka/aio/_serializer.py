@@ -104,7 +104,8 @@ class AsyncOpeningDeserializer(_Async, OpensValues[Awaitable[Opened]], Deseriali
         """
         context, topic = self._place(ctx)
         if value is not None:
-            value = (await self._opened(topic, value, context)).body
+            body = topic.open_quick(value)
+            value = (await self._opened(topic, value, context)).body if body is None else body
         return await _awaited(self._inner(value, context))
 
 
