@@ -15,7 +15,10 @@ import pytest
 
 from postseal.core import ConfigError, DataKeyLimits, KeyRefused, KeyUnavailable, OpeningLimits, TooLarge
 from postseal.core.crypto import MessageKey
-from postseal.core.datakeys import MAX_CREW, NEGATIVE_AGE, RETRY_AFTER, OpeningKeys, SealingKeys
+from postseal.core.datakeys import OpeningKeys, SealingKeys
+from postseal.core.datakeys.flights import MAX_CALLS
+from postseal.core.datakeys.leases import RETRY_AFTER
+from postseal.core.datakeys.opening import NEGATIVE_AGE
 from postseal.core.errors import KeyBroken, NotMine
 from postseal.core.keys import KeyContext, NewDataKey, Recipient
 from tests.core.stand_ins import (
@@ -68,7 +71,7 @@ def test_a_data_key_seals_exactly_its_number_of_messages(provider, clock):
     keys = sealing(provider, clock, max_messages=100)
     used = Counter(flat(in_threads(*[lambda: take_many(keys, 500)] * 16)))
     assert set(used.values()) == {100}
-    assert provider.calls == 80
+    assert provider.calls in (80, 81)  # the next one may have been made ahead of time
 
 
 def test_a_thread_that_holds_the_last_permit_seals_with_its_key_though_another_was_made(provider, clock):
@@ -87,7 +90,7 @@ def test_a_data_key_seals_exactly_its_number_of_bytes(provider, clock):
     keys = sealing(provider, clock, max_bytes=1000)
     used = Counter(flat(in_threads(*[lambda: take_many(keys, 500, size=10)] * 16)))
     assert set(used.values()) == {100}
-    assert provider.calls == 80
+    assert provider.calls in (80, 81)
 
 
 def test_bodies_of_many_sizes_never_exceed_the_bytes_of_a_data_key(provider, clock):
@@ -101,20 +104,19 @@ def test_bodies_of_many_sizes_never_exceed_the_bytes_of_a_data_key(provider, clo
         used[commitment] += size
     assert used.total() == sum(range(100))
     assert max(used.values()) <= 100
-    assert len(used) == provider.calls
+    assert provider.calls - len(used) in (0, 1)
 
 
 def test_a_data_key_ends_at_exactly_its_age(provider, clock):
     keys = sealing(provider, clock, max_age=10, max_stale=0)
     first = set(flat(in_threads(*[lambda: take_many(keys, 50)] * 16)))
+    provider.failing = KeyUnavailable("away")  # else it would be changed a little before
     clock.pass_(9.999)
     last = set(flat(in_threads(*[lambda: take_many(keys, 50)] * 16)))
     clock.pass_(0.001)
-    next_ = set(flat(in_threads(*[lambda: take_many(keys, 50)] * 16)))
+    assert {type(error) for error in in_threads(*[lambda: keys.take(1)] * 16)} == {KeyUnavailable}
     assert first == last
-    assert len(next_) == 1
-    assert next_.isdisjoint(first)
-    assert provider.calls == 2
+    assert len(first) == 1
 
 
 def test_a_body_of_all_the_bytes_is_sealed_and_one_more_byte_is_too_large(provider, clock):
@@ -368,13 +370,13 @@ def test_a_flood_of_different_wrapped_keys_makes_a_bounded_crew(provider, clock)
 
     async def run():
         tasks = [asyncio.ensure_future(message.fetch_async(keys)) for message in messages]
-        await until(lambda: len(provider.unwraps) == MAX_CREW)
+        await until(lambda: len(provider.unwraps) == MAX_CALLS)
         provider.gate.set()
         return await asyncio.gather(*tasks)
 
     opened = asyncio.run(run())
     assert [key.key.commitment for key in opened] == [message.commitment for message in messages]
-    assert provider.most_at_once == MAX_CREW
+    assert provider.most_at_once == MAX_CALLS
     assert provider.calls == 200
 
 
@@ -409,6 +411,7 @@ def test_an_old_key_serves_while_the_service_is_away_and_no_longer_than_allowed(
         ask()
 
 
+@pytest.mark.usefixtures("asks_at_once")
 def test_an_old_key_asks_for_a_new_one_only_now_and_then(served, provider, clock):
     _, ask = served(stale=100)
     provider.failing = KeyUnavailable("away")
@@ -422,15 +425,22 @@ def test_an_old_key_asks_for_a_new_one_only_now_and_then(served, provider, clock
     assert provider.calls == 3
 
 
+@pytest.mark.usefixtures("asks_at_once")
 def test_a_stale_key_is_renewed_when_the_service_is_back(served, provider, clock):
-    _, ask = served(stale=100)
-    old = ask().key
+    """No message waits for that, and from then on it is fresh for another age."""
+    keys, ask = served(stale=100)
     provider.failing = KeyUnavailable("away")
     clock.pass_(61)
-    assert ask().key is old
+    ask()
+    assert keys.states() == ["stale"]
     provider.failing = None
     clock.pass_(RETRY_AFTER)
-    assert ask().key is not old
+    ask()
+    ask()
+    assert set(keys.states()) == {"fresh"}
+    provider.failing = KeyUnavailable("away")
+    clock.pass_(59)
+    assert isinstance(ask().key, MessageKey)
 
 
 def test_without_a_stale_time_an_old_key_never_serves(served, provider, clock):
@@ -632,7 +642,7 @@ def test_the_least_recently_used_key_goes_first(provider, clock):
 def test_the_window_of_revocation_begins_when_the_service_is_asked(provider, clock):
     """A13: an answer that took long is old when it arrives."""
     message = Message(provider.inner)
-    keys = opening(provider, clock, max_age=60)
+    keys = opening(provider, clock, max_age=60, max_stale=0)
     unwrap = provider.inner.unwrap
 
     def slowly(recipients, context):
@@ -641,6 +651,7 @@ def test_the_window_of_revocation_begins_when_the_service_is_asked(provider, clo
 
     provider.inner.unwrap = slowly
     message.fetch(keys)
+    provider.failing = KeyUnavailable("away")
     clock.pass_(0.999)
     assert keys.cached(message.destination, message.commitment) is not None
     clock.pass_(0.001)

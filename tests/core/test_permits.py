@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postseal.core import ConfigError, DataKeyLimits, KeyUnavailable, Policy, Sealer
-from postseal.core.datakeys import PERMITS, RETRY_AFTER, SealingKeys
+from postseal.core.datakeys import SealingKeys
+from postseal.core.datakeys.leases import RETRY_AFTER
+from postseal.core.datakeys.sealing import PERMITS
 from postseal.core.outgoing import UNBOUND
 from postseal.core.wire import decode
 from tests.core.kit import HERE, CountedKeys, Party, policy
@@ -55,7 +57,7 @@ def test_a_data_key_seals_exactly_its_messages_whichever_way_they_take(most):
     used = Counter(flat(in_threads(*[seal] * 8)))
     whole, rest = divmod(8 * (3 * most + 1), most)
     assert Counter(used.values()) == Counter({most: whole}) + Counter({rest: 1 if rest else 0})
-    assert one.keys.generated == len(used)
+    assert one.keys.generated - len(used) in (0, 1)  # the next one may have been made ahead of time
 
 
 @given(
@@ -68,13 +70,14 @@ def test_bodies_of_any_sizes_end_a_data_key_where_their_count_does(sizes, max_me
     one = limited(max_messages=max_messages, max_bytes=max_bytes)
     least = max(max_bytes // max_messages, 1)
     calls = messages = left = 0
+    used = set()
     for size in sizes:
         counted = max(size, least)
         if messages == 0 or left < counted:
             calls, messages, left = calls + 1, max_messages, max_bytes
         messages, left = messages - 1, left - counted
-        one.seal(bytes(size), destination=HERE)
-        assert one.keys.generated == calls
+        used.add(key_of(one.seal(bytes(size), destination=HERE)))
+        assert len(used) == calls
 
 
 def test_small_and_large_bodies_never_exceed_a_data_key_together():
@@ -97,12 +100,10 @@ def test_small_and_large_bodies_never_exceed_a_data_key_together():
 def test_a_large_body_gets_the_bytes_that_were_counted_ahead_for_small_ones():
     provider = WatchedKeys()
     keys = SealingKeys(provider, CONTEXT, DataKeyLimits(max_messages=10, max_bytes=1000))
-    keys.take(1)
+    first = keys.take(1)
     keys.take(1)  # counts ahead
-    keys.take(800)
-    assert provider.calls == 1
-    keys.take(1)
-    assert provider.calls == 2
+    assert keys.take(800) is first
+    assert keys.take(1) is not first
 
 
 @pytest.mark.parametrize("size", [0, 1, 65535, 65536, 65537, 200_000])
@@ -121,14 +122,17 @@ def test_bodies_on_both_sides_of_what_a_permit_is_enough_for_come_back(size):
 def test_a_data_key_with_permits_left_ends_at_exactly_its_age(form):
     one = Party(policy(form, data_key=DataKeyLimits(max_age=60, max_stale=0)))
     keys = [key_of(one.seal(BODY, destination=HERE)) for _ in range(3)]
+    one.keys.fail = KeyUnavailable("away")  # else it would be changed a little before
     one.clock.ms += 59_999
     keys += [key_of(one.seal(BODY, destination=HERE)) for _ in range(3)]
+    one.keys.fail = None
     one.clock.ms += 1
     new = [key_of(one.seal(BODY, destination=HERE)) for _ in range(3)]
     assert len(set(keys)) == len(set(new)) == 1
     assert set(new).isdisjoint(keys)
 
 
+@pytest.mark.usefixtures("asks_at_once")
 def test_a_data_key_that_goes_on_stale_seals_quickly_and_asks_now_and_then():
     one = limited(max_age=60, max_stale=3600)
     old = {key_of(one.seal(BODY, destination=HERE)) for _ in range(3)}
@@ -140,6 +144,7 @@ def test_a_data_key_that_goes_on_stale_seals_quickly_and_asks_now_and_then():
     one.keys.fail = None
     assert key_of(one.seal(BODY, destination=HERE)) in old
     one.clock.ms += int(RETRY_AFTER * 1000)
+    assert key_of(one.seal(BODY, destination=HERE)) in old  # and has the next one made
     assert key_of(one.seal(BODY, destination=HERE)) not in old
 
 

@@ -268,7 +268,7 @@ class Incoming:
 
     def fetch(self, examined: Examined) -> OpenedKey:
         """Do steps 8 and 9. Raises what `OpeningKeys.fetch` does."""
-        return self._keys().fetch(*_key_of(examined.envelope))
+        return self._keys().fetch(*_key_of(examined.envelope), origin=_origin(examined))
 
     def cached(self, examined: Examined) -> OpenedKey | None:
         """Do steps 8 and 9 as far as nobody need be asked. Raises what `OpeningKeys.at_hand` does."""
@@ -277,7 +277,7 @@ class Incoming:
 
     async def fetch_async(self, examined: Examined) -> OpenedKey:
         """Like `fetch`, without blocking the loop."""
-        return await self._keys().fetch_async(*_key_of(examined.envelope))
+        return await self._keys().fetch_async(*_key_of(examined.envelope), origin=_origin(examined))
 
     def _keys(self) -> OpeningKeys:
         if self.keys is None:
@@ -460,6 +460,12 @@ def _direct_of(examined: Examined) -> tuple[Recipient, bytes, str]:
     (recipient,) = envelope.recipients
     bound = encrypted_with(envelope.protected, examined.external)
     return recipient._replace(wrapped_key=envelope.payload), bound, envelope.header.destination
+
+
+def _origin(examined: Examined) -> tuple[str, bytes] | None:
+    """Tell whose signature was verified: his account it is on if the wrapped key does not unwrap."""
+    signer = examined.signer
+    return None if signer is None else (examined.envelope.header.sender, signer.kid)
 
 
 def _key_of(envelope: Envelope) -> tuple[str, bytes, tuple[Recipient, ...], bytes]:

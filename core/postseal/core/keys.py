@@ -24,6 +24,7 @@ __all__ = [
     "Recipient",
     "ReferenceStore",
     "direct_keys",
+    "forget_with",
 ]
 
 
@@ -135,7 +136,8 @@ class KeyProvider(Protocol):
             The 32-byte data key. The caller checks it against the commitment.
 
         Raises:
-            NotMine: None of them is this provider's. Try the next provider.
+            NotMine: None of them is this provider's. Try the next provider. Where a service had to be asked to know, with its answer as
+                the cause.
             KeyBroken: Changed bytes, or another context. Do not retry.
         """
         ...
@@ -160,3 +162,11 @@ class ReferenceStore(Protocol):
     def put(self, reference: bytes, record: bytes, /) -> None:
         """Keep *record*, unless it is there. Return when whoever calls `get` from now on will find it."""
         ...
+
+
+def forget_with(*providers: KeyProvider) -> None:
+    """Have *providers* drop the wrapping keys that they keep in memory, and ask again. Who keeps some has a ``forget()``."""
+    for provider in providers:
+        forget = getattr(provider, "forget", None)
+        if callable(forget):
+            forget()

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar, cast
 
 from postseal.core.context import check_name
-from postseal.core.datakeys import OpeningKeys
+from postseal.core.datakeys import CacheTallies, Flights, OpeningKeys
 from postseal.core.direct import DirectBodies
 from postseal.core.errors import ConfigError, nearest
-from postseal.core.keys import DirectKeys, KeyProvider, PublicKeys, direct_keys
+from postseal.core.keys import DirectKeys, KeyProvider, PublicKeys, direct_keys, forget_with
 from postseal.core.policy import Policies, Policy
 from postseal.core.providers.combined import CombinedKeys
 from postseal.core.signing import KeyRing
@@ -29,6 +29,7 @@ class Rules:
         signers: Key rings by the names that policies use.
         verify_only: Whether nothing is to be opened.
         monotonic: Seconds; runs the caches.
+        tallies: Count what those do that open.
         watched: Puts something around each key provider, by its name, that tells of its calls.
         before: The rules that these replace. Unwrapped data keys of policies that open as they did stay at hand.
 
@@ -45,6 +46,7 @@ class Rules:
         signers: Mapping[str, KeyRing],
         verify_only: bool,
         monotonic: Callable[[], float],
+        tallies: CacheTallies,
         watched: Callable[[str, KeyProvider], KeyProvider] | None = None,
         before: Rules | None = None,
     ) -> None:
@@ -57,16 +59,19 @@ class Rules:
         """Those of policies that have data keys."""
         self.direct: dict[str, DirectBodies] = {}
         """Those of policies that have none."""
+        self.flights: dict[str, Flights] = {}
+        """Make the calls: the same ones for policies with the same keys, so that these together make no more than so many at once."""
         self._parts: dict[str, list[KeyProvider]] = {}
         self._by_name = {policy.name: policy for policy in self.policies}
         self._verify_only = verify_only
         self._watched = watched
+        self._monotonic, self._tallies = monotonic, tallies
         if verify_only and keys:
             raise ConfigError("a sealer that only verifies takes no keys: it is not to open anything")
         for policy in self.policies:
             self._resolve_signer(policy, signers)
             if not verify_only:
-                self._resolve_keys(policy, keys, before, monotonic)
+                self._resolve_keys(policy, keys, before)
         self._check_identities()
 
     def seals_alike(self, other: Rules, policy: Policy, destination: str) -> bool:
@@ -86,7 +91,6 @@ class Rules:
         policy: Policy,
         keys: Mapping[str, KeyProvider],
         before: Rules | None,
-        monotonic: Callable[[], float],
     ) -> None:
         what = f"policy {policy.name!r}: keys"
         providers = [_named(name, keys, what) for name in policy.keys]
@@ -97,6 +101,7 @@ class Rules:
                 )
         if not providers:
             return
+        self.flights[policy.name] = self._flights_for(providers, before)
         self._parts[policy.name] = providers
         if before is not None and _same(providers, before._parts.get(policy.name, ())):  # noqa: SLF001 - of our own kind
             self.providers[policy.name] = before.providers[policy.name]
@@ -110,15 +115,33 @@ class Rules:
                 ]
             self.providers[policy.name] = providers[0] if len(providers) == 1 else CombinedKeys(providers)
         if policy.direct:
-            self._resolve_direct(policy, providers[0], before, monotonic)
+            self._resolve_direct(policy, providers[0], before)
             return
         if policy.name not in self.opening:
             provider = self.providers[policy.name]
-            self.opening[policy.name] = OpeningKeys(provider, policy.name, policy.opening, clock=monotonic)
+            self.opening[policy.name] = OpeningKeys(
+                provider,
+                policy.name,
+                policy.opening,
+                clock=self._monotonic,
+                flights=self.flights[policy.name],
+                tallies=self._tallies,
+            )
 
-    def _resolve_direct(
-        self, policy: Policy, bare: KeyProvider, before: Rules | None, monotonic: Callable[[], float]
-    ) -> None:
+    def _flights_for(self, providers: list[KeyProvider], before: Rules | None) -> Flights:
+        """Return what makes the calls of policies with these keys."""
+        for rules in (self, before):
+            for name, parts in () if rules is None else rules._parts.items():  # noqa: SLF001 - of our own kind
+                if rules is not None and _same(parts, providers):
+                    return rules.flights[name]
+        return Flights(self._monotonic)
+
+    def forget(self) -> None:
+        """Have key providers forget the wrapping keys that they keep."""
+        for parts in self._parts.values():
+            forget_with(*parts)
+
+    def _resolve_direct(self, policy: Policy, bare: KeyProvider, before: Rules | None) -> None:
         """See that the key of a direct policy can encrypt bodies."""
         provider = self.providers[policy.name]
         # What measures calls has these methods whatever is within.
@@ -135,7 +158,7 @@ class Rules:
             )
         kept = None if before is None else before.direct.get(policy.name)
         if kept is None or before is None or before.providers.get(policy.name) is not provider:
-            kept = DirectBodies(cast("DirectKeys", provider), policy.name, clock=monotonic)
+            kept = DirectBodies(cast("DirectKeys", provider), policy.name, clock=self._monotonic)
         self.direct[policy.name] = kept
 
     def _resolve_signer(self, policy: Policy, signers: Mapping[str, KeyRing]) -> None:

@@ -8,12 +8,13 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, TypeAlias, TypeVar
 
 from postseal.core.accelerator import Native, native
 from postseal.core.context import Headers, check_destination
 from postseal.core.crypto import HmacContext, MessageKey, RandomBytes, random_bytes
-from postseal.core.datakeys import Calls, OpenedKey, SealingKeys
+from postseal.core.datakeys import CacheCounts, CacheTallies, Calls, OpenedKey, SealingKeys
 from postseal.core.errors import (
     ConfigError,
     KeyBroken,
@@ -153,6 +154,7 @@ class Sealer:
         monotonic: Callable[[], float] = time.monotonic,
         random: RandomBytes = random_bytes,
     ) -> None:
+        self._tallies = {"sealing": CacheTallies(), "opening": CacheTallies()}
         self._rules = Rules(
             sender=sender,
             policies=policies,
@@ -160,6 +162,7 @@ class Sealer:
             signers=signers or {},
             verify_only=verify_only,
             monotonic=monotonic,
+            tallies=self._tallies["opening"],
             watched=None if telemetry is None else telemetry.watched,
         )
         self.generation = 0
@@ -278,6 +281,7 @@ class Sealer:
                     **{name: settings.arguments[name] for name in ("sender", "policies", "keys", "signers")},
                     verify_only=self._verify_only,
                     monotonic=self._monotonic,
+                    tallies=self._tallies["opening"],
                     watched=None if self._telemetry is None else self._telemetry.watched,
                     before=self._rules,
                 )
@@ -958,6 +962,25 @@ class Sealer:
         """The key rings of all policies."""
         return frozenset(self._rules.rings.values())
 
+    @property
+    def caches(self) -> dict[str, CacheCounts]:
+        """What the caches of data keys have done, and what they hold: ``sealing`` and ``opening``."""
+        with self._lock:
+            outgoing = {name: way for name, way in self._outgoing.items() if way.keys is not None}
+            incoming = {way.destination for way in self._incoming.values() if way.keys is not None}
+            opening = list(self._rules.opening.values())
+        sealed, passed = self.auditor.sealed.values_now, self.auditor.passed.values_now
+        return {
+            "sealing": self._tallies["sealing"].counts(
+                sum(sealed.get(name, 0) for name in outgoing),
+                chain.from_iterable(way.keys.states() for way in outgoing.values() if way.keys is not None),
+            ),
+            "opening": self._tallies["opening"].counts(
+                sum(passed.get(name, 0) for name in incoming),
+                chain.from_iterable(keys.states() for keys in opening),
+            ),
+        }
+
     def policy_for(self, destination: str) -> Policy:
         """Return the policy in force at *destination*.
 
@@ -974,6 +997,21 @@ class Sealer:
         """
         if self._watch is not None:
             self._watch.end()
+        self._drop()
+        self.auditor.close()
+
+    def purge(self) -> None:
+        """Forget everything that the key services said: data keys, what did not unwrap, and the wrapping keys that providers keep.
+
+        The next message of each destination asks anew. So a right that was withdrawn ends here at once, and not after
+        `OpeningLimits.max_age`: call it in each process after a key was disabled or a right taken back. Calls that are under way serve the
+        messages that wait for them, and no other.
+        """
+        self._drop()
+        self._rules.forget()
+
+    def _drop(self) -> None:
+        """Forget all data keys, and what was learnt with them."""
         with self._lock:
             for outgoing in self._outgoing.values():
                 if outgoing.keys is not None:
@@ -982,7 +1020,6 @@ class Sealer:
                 incoming.forget()
             for opening in self._rules.opening.values():
                 opening.drop()
-        self.auditor.close()
 
     def __enter__(self) -> Self:
         return self
@@ -1002,7 +1039,14 @@ class Sealer:
             keys = None
             if (provider := rules.providers.get(policy.name)) is not None and not policy.direct:
                 context = KeyContext(policy.name, destination)
-                keys = SealingKeys(provider, context, policy.data_key, clock=self._monotonic)
+                keys = SealingKeys(
+                    provider,
+                    context,
+                    policy.data_key,
+                    clock=self._monotonic,
+                    flights=rules.flights[policy.name],
+                    tallies=self._tallies["sealing"],
+                )
             way = Outgoing(
                 rules.sender,
                 destination,

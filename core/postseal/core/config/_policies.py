@@ -22,7 +22,7 @@ from postseal.core.config._kinds import (
 )
 from postseal.core.config._overlaps import overlaps
 from postseal.core.config._report import At
-from postseal.core.datakeys import MAX_BYTES, MAX_MESSAGES, DataKeyLimits, OpeningLimits
+from postseal.core.datakeys import MAX_BYTES, MAX_FAILURES, MAX_MESSAGES, DataKeyLimits, OpeningLimits
 from postseal.core.errors import ConfigError, nearest
 from postseal.core.policy import Mode, OnDuplicate, OnRefused, Policy, ProtectionName
 from postseal.core.wire import MAX_POLICY
@@ -47,7 +47,7 @@ DATA_KEY: Final = Table(
         default="1h",
     ),
     what="data_key",
-    elsewhere={"max_keys": "opening"},
+    elsewhere={"max_keys": "opening", "max_failures": "opening"},
 )
 OPENING: Final = Table(
     Option(
@@ -63,6 +63,13 @@ OPENING: Final = Table(
         default="1h",
     ),
     Option("max_keys", Count(1, 2**20), "How many are kept.", default=1024),
+    Option(
+        "max_failures",
+        Count(1, MAX_FAILURES),
+        "How many calls a second may fail for wrapped keys that were never opened here, from one sender or, unsigned, from all; after the "
+        "first ten. What is beyond is kept for later.",
+        default=1,
+    ),
     what="opening",
     elsewhere={"max_messages": "data_key", "max_bytes": "data_key"},
 )
@@ -188,6 +195,7 @@ POLICY: Final = Table(
         **dict.fromkeys(("max_age", "max_messages", "max_bytes"), "data_key = { ... }"),
         "max_stale": "opening = { ... } or data_key = { ... }",
         "max_keys": "opening = { ... }",
+        "max_failures": "opening = { ... }",
         "provider": "[keys.NAME]",
         "algorithm": "[signers.NAME]",
         "sender": "the top of the file",

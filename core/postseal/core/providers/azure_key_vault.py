@@ -290,6 +290,11 @@ class AzureKeyVault:
             raise
         return data_key
 
+    def forget(self) -> None:
+        """Drop the public key that is kept to wrap: the next use asks again."""
+        with self._lock:
+            self._key = None
+
     # -- the key that wraps ----------------------------------------------------------------------------------------
 
     def _newest(self) -> WrappingKey:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from postseal.core.errors import ConfigError
-from postseal.core.keys import KeyContext, KeyProvider, NewDataKey, PublicKeys, Recipient
+from postseal.core.keys import KeyContext, KeyProvider, NewDataKey, PublicKeys, Recipient, forget_with
 from postseal.core.providers._attempts import first_that_opens
 
 if TYPE_CHECKING:
@@ -52,6 +52,10 @@ class CombinedKeys:
         return frozenset[bytes]().union(
             *(p.public_key_fingerprints for p in self.parts if isinstance(p, PublicKeys))
         )
+
+    def forget(self) -> None:
+        """Have all forget what they keep in memory."""
+        forget_with(*self.parts)
 
     def generate(self, context: KeyContext) -> NewDataKey:
         """Have the first make a data key, and all others wrap it."""

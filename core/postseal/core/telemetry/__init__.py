@@ -21,6 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from postseal.core.counting import TalliesByMode
+from postseal.core.datakeys import CacheCounts
 from postseal.core.errors import KeyBroken, KeyRefused, KeyUnavailable, MissingExtraError, NotMine, Refused
 from postseal.core.keys import KeyContext, KeyProvider, NewDataKey, PublicKeys, Recipient
 from postseal.core.resilience import measures
@@ -56,12 +57,33 @@ METRICS: Final = {
     ),
     "postseal.audit.lost": ("counter", "{line}", "Audit lines that never reached their sink."),
     "postseal.alarm": ("gauge", "", "1 while the alarm of refused messages is raised."),
-    "postseal.data_keys": ("gauge", "{key}", "Data keys at hand, by cache: sealing, opening."),
     "postseal.signing_key.calls": (
         "counter",
         "{call}",
         "Calls to key services for keys that sign there, by operation.",
     ),
+    "postseal.data_keys": ("gauge", "{key}", "Data keys held, by cache and state: fresh, stale, ended."),
+    "postseal.data_key.requests": (
+        "counter",
+        "{message}",
+        "Messages that asked a cache for a data key, by result: hit, miss, negative, rationed.",
+    ),
+    "postseal.data_key.calls": (
+        "counter",
+        "{call}",
+        "Calls to key services for data keys, by outcome: key, failed.",
+    ),
+    "postseal.data_key.ahead": (
+        "counter",
+        "{call}",
+        "Times that a key service was asked ahead of time, with no message waiting.",
+    ),
+    "postseal.data_key.stale": (
+        "counter",
+        "{time}",
+        "Times that a data key went on past its age for 2 seconds, its key service being away.",
+    ),
+    "postseal.data_key.in_flight": ("gauge", "{call}", "Calls to key services for data keys under way."),
     "postseal.key_service.duration": ("histogram", "s", "Calls to key services."),
     "postseal.key_service.retries": ("counter", "{call}", "Further tries of calls that had no answer."),
     "postseal.key_service.timeouts": ("counter", "{call}", "Calls that were ended at their deadline."),
@@ -121,6 +143,11 @@ class Telemetry:
         self._observe("postseal.signing_key.calls", _signing_calls)
         for metric, attribute in _OF_WHAT.items():
             self._observe(metric, partial(_measured, metric, attribute))
+        self._each("postseal.data_key.requests", _requests)
+        self._each("postseal.data_key.calls", _calls)
+        self._each("postseal.data_key.ahead", _counted("ahead"))
+        self._each("postseal.data_key.stale", _counted("stale"))
+        self._each("postseal.data_key.in_flight", _counted("in_flight"))
         _, unit, description = METRICS["postseal.key_service.duration"]
         self._durations = self._meter.create_histogram(
             "postseal.key_service.duration",
@@ -311,7 +338,48 @@ def _events(sealer: Sealer) -> dict[tuple[tuple[str, str], ...], int]:
 
 
 def _data_keys(sealer: Sealer) -> dict[tuple[tuple[str, str], ...], int]:
-    return {(("postseal.cache", cache),): count for cache, count in sealer.data_keys_at_hand.items()}
+    return _split(
+        sealer,
+        "postseal.state",
+        lambda counts: {"fresh": counts.fresh, "stale": counts.going_on, "ended": counts.ended},
+    )
+
+
+def _requests(sealer: Sealer) -> dict[tuple[tuple[str, str], ...], int]:
+    return _split(
+        sealer,
+        "postseal.result",
+        lambda counts: {
+            "hit": counts.hits,
+            "miss": counts.misses,
+            "negative": counts.negative,
+            "rationed": counts.rationed,
+        },
+    )
+
+
+def _calls(sealer: Sealer) -> dict[tuple[tuple[str, str], ...], int]:
+    return _split(
+        sealer,
+        "postseal.outcome",
+        lambda counts: {"key": counts.calls - counts.in_flight - counts.failed, "failed": counts.failed},
+    )
+
+
+def _split(
+    sealer: Sealer, name: str, parts: Callable[[CacheCounts], Mapping[str, int]]
+) -> dict[tuple[tuple[str, str], ...], int]:
+    return {
+        (("postseal.cache", cache), (name, part)): count
+        for cache, counts in sealer.caches.items()
+        for part, count in parts(counts).items()
+    }
+
+
+def _counted(name: str) -> _Numbers:
+    return lambda sealer: {
+        (("postseal.cache", cache),): getattr(counts, name) for cache, counts in sealer.caches.items()
+    }
 
 
 def _signing_calls(sealers: Iterable[Sealer]) -> _Counts:
