@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa,
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hmac import HMAC
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
 
 HMAC_256, EDDSA, ES256 = 5, -8, -7
@@ -32,6 +32,7 @@ TAG_OF = {HMAC_256: 17, EDDSA: 18, ES256: 18}
 CONFIDENTIALITY, PRIVACY, INTEGRITY = 1, 2, 3
 LOCAL = -65538
 RSA_OAEP, ECDH_ES, X_WING = -41, -65540, -65541
+BRANCH = -65542
 POSTSEAL = -65537
 KEY_SERVICE = -65543
 
@@ -104,6 +105,7 @@ class Opening:
     ring: tuple[VerifyingKey, ...] = ()
     wrapping_keys: dict[str, bytes] = field(default_factory=dict)
     opening_keys: tuple[bytes, ...] = ()  # PKCS #8, DER
+    branch_keys: dict[tuple[str, int], bytes] = field(default_factory=dict)  # by name and version
     direct: bool = False  # whether the key service encrypts bodies itself
 
 
@@ -722,8 +724,11 @@ def _unwrap(recipients: tuple[tuple[int, bytes, bytes], ...], inner: Inner, open
     context = cbor2.dumps(["postseal v1 local", inner.policy, inner.destination])
     ours = {key_id.encode(): key for key_id, key in opening.wrapping_keys.items()}
     private = {(key.algorithm, key.kid): key for key in map(PrivateKey, opening.opening_keys)}
+    branch = {branch_kid(*each): key for each, key in opening.branch_keys.items()}
     for algorithm, kid, wrapped in recipients:
         try:
+            if algorithm == BRANCH and kid in branch:
+                return on_branch(branch[kid], wrapped, inner.policy, inner.destination)
             if algorithm == LOCAL and kid in ours:
                 return AESGCM(ours[kid]).decrypt(wrapped[:12], wrapped[12:], context)
             if (algorithm, kid) in private:
@@ -731,6 +736,23 @@ def _unwrap(recipients: tuple[tuple[int, bytes, bytes], ...], inner: Inner, open
         except (InvalidTag, InvalidUnwrap, ValueError):
             raise RefusedError("forged", 8, "wrapped key") from None
     raise RefusedError("unknown-key", 8)
+
+
+# --- 6.3 Wrapping algorithms: branch keys
+
+
+def branch_kid(name: str, version: int) -> bytes:
+    """Return the kid of a branch key."""
+    return hashlib.sha256(cbor2.dumps(["postseal v1 branch", name])).digest()[:8] + version.to_bytes(4, "big")
+
+
+def on_branch(key: bytes, wrapped: bytes, policy: str, destination: str) -> bytes:
+    """Return the data key; InvalidTag or ValueError where there is none."""
+    if len(wrapped) != 60:
+        raise ValueError("length")
+    context = cbor2.dumps(["postseal v1 context", policy, destination])
+    wrapping = HKDFExpand(hashes.SHA256(), 32, b"postseal v1 branch" + context).derive(key)
+    return AESGCM(wrapping).decrypt(wrapped[:12], wrapped[12:], context)
 
 
 # --- 6.3 Wrapping algorithms: public keys

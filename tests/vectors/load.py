@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import serialization
 
 from postseal.core import (
     AuditEvent,
+    BranchKeys,
     CombinedKeys,
     Ed25519Key,
     Es256Key,
@@ -31,6 +32,8 @@ from postseal.core import (
     UnsafeLocalKeysWarning,
 )
 from postseal.core.delegation import DelegatedKey
+from postseal.core.providers.branch import BranchRecord
+from postseal.core.providers.branch_stores import MemoryBranches
 from tests import reference
 
 DIRECTORY = Path(__file__).parent
@@ -134,6 +137,31 @@ def private_keys(keys: Sequence[str]) -> PublicKeyRecipients:
     return PublicKeyRecipients(open_with=[OpeningKey.from_pem(pem) for pem in pems])
 
 
+class _InClear:
+    """A key service that gives back what it is given."""
+
+    def unwrap(self, recipients: Sequence[Recipient], context: KeyContext) -> bytes:
+        """Return it."""
+        return recipients[0].wrapped_key
+
+    def generate(self, context: KeyContext) -> NewDataKey:
+        """Not for this."""
+        raise NotImplementedError
+
+    def wrap(self, data_key: bytes, context: KeyContext) -> tuple[Recipient, ...]:
+        """Not for this."""
+        raise NotImplementedError
+
+
+def branch_keys(keys: Sequence[dict[str, Any]]) -> BranchKeys:
+    """Return the branch keys, all of one branch."""
+    store = MemoryBranches()
+    for key in keys:
+        wrapped = Recipient(-1, b"k", bytes.fromhex(key["key"]))
+        store.add(BranchRecord(key["name"], key["version"], (wrapped,)))
+    return BranchKeys(_InClear(), store, keys[0]["name"])
+
+
 def key_providers(opening: dict[str, Any]) -> dict[str, KeyProvider]:
     """Return the keys of a policy, of either kind."""
     providers: list[KeyProvider] = []
@@ -141,6 +169,8 @@ def key_providers(opening: dict[str, Any]) -> dict[str, KeyProvider]:
         providers.append(local_keys(opening["wrapping_keys"]))
     if opening.get("opening_keys"):
         providers.append(private_keys(opening["opening_keys"]))
+    if opening.get("branch_keys"):
+        providers.append(branch_keys(opening["branch_keys"]))
     if len(providers) == 1:
         return {"main": providers[0]}
     return {"main": CombinedKeys(providers)} if providers else {}
@@ -286,4 +316,8 @@ def reference_opening(opening: dict[str, Any]) -> reference.Opening:
         ring=ring,
         wrapping_keys={key_id: bytes.fromhex(key) for key_id, key in opening["wrapping_keys"].items()},
         opening_keys=tuple(bytes.fromhex(key) for key in opening.get("opening_keys", ())),
+        branch_keys={
+            (each["name"], each["version"]): bytes.fromhex(each["key"])
+            for each in opening.get("branch_keys", ())
+        },
     )

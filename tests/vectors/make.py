@@ -419,7 +419,7 @@ def opening_json(
         "wrapping_keys": {"main-1": WRAPPING_KEY.hex()} if m.hides else {},
         "verifying_keys": [] if m.key is None else [key_json(key, private=False) for key in ring],
     }
-    if set(changes) - set(opening) - {"opening_keys", "in_reply_to"}:
+    if set(changes) - set(opening) - {"opening_keys", "branch_keys", "in_reply_to"}:
         raise KeyError(changes)
     return opening | changes
 
@@ -546,6 +546,7 @@ def all_vectors() -> Iterator[Vector]:
     yield from against_policy()
     yield from forged()
     yield from forged_for_public_keys()
+    yield from branches()
     yield from out_of_time()
 
 
@@ -625,6 +626,40 @@ def wraps(m: Message = PLAIN) -> dict[str, Wrap]:
     context = for_public_keys.context_bytes(m.policy, m.destination)
     kinds = {"rsa": for_public_keys.rsa_2048, "p-256": for_public_keys.p256, "x25519": for_public_keys.x25519, "x-wing": for_public_keys.x_wing}
     return {kind: wrap(m.data_key, context) for kind, wrap in kinds.items()}
+
+
+def on_branch(m: Message, version: int, key: bytes, destination: str = "") -> tuple[int, bytes, bytes]:
+    """Return the data key of *m*, wrapped under a branch key."""
+    context = for_public_keys.context_bytes(m.policy, destination or m.destination)
+    return for_public_keys.branch(m.data_key, context, "orders", version, key, filled("branch nonce", 12))
+
+
+BRANCH_KEYS = {1: filled("branch key 1", 32), 2: filled("branch key 2", 32)}
+
+
+def branches_json() -> list[dict[str, Any]]:
+    return [{"name": "orders", "version": version, "key": key.hex()} for version, key in BRANCH_KEYS.items()]
+
+
+def branches() -> Iterator[Vector]:
+    keys = branches_json()
+    for version, key in BRANCH_KEYS.items():
+        m = replace(PLAIN, recipients=(on_branch(PLAIN, version, key),))
+        yield opens(f"confidentiality-on-branch-{version}", f"B13: wrapped under version {version} of a branch key.", "6.3", m, wrapping_keys={}, branch_keys=keys)
+    other = replace(PLAIN, data_key=OTHER_DATA_KEY)
+    right = on_branch(other, 2, BRANCH_KEYS[2])
+    wrong = {
+        "other-version": ("Under version 1, and says 2.", (right[0], right[1], on_branch(other, 1, BRANCH_KEYS[1])[2])),
+        "other-destination": ("A8: wrapped for another destination.", on_branch(other, 2, BRANCH_KEYS[2], "kafka:refunds")),
+        "changed": ("A bit was changed.", (*right[:2], flip(right[2], 20, 0))),
+        "shortened": ("A byte was taken away.", (*right[:2], right[2][:-1])),
+    }
+    for name, (what, recipient) in wrong.items():
+        envelope = make(replace(other, recipients=(recipient,))).envelope
+        yield refused(f"forged-on-branch-{name}", what, "6.3, 8 step 8", "forged", 8, envelope, PLAIN, branch_keys=keys)
+    unknown = (right[0], right[1][:8] + (3).to_bytes(4, "big"), right[2])
+    envelope = make(replace(other, recipients=(unknown,))).envelope
+    yield refused("unknown-key-branch-version", "A version that there is not.", "6.3, 8 step 8", "unknown-key", 8, envelope, PLAIN, branch_keys=keys)
 
 
 def opening_keys(*made: Wrap) -> list[str]:

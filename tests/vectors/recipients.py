@@ -14,7 +14,8 @@ import cbor2
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 from cryptography.hazmat.primitives.keywrap import aes_key_wrap
 
 RSA_OAEP, ECDH_ES, X_WING = -41, -65540, -65541
@@ -54,6 +55,15 @@ class Wrap:
     def recipient(self) -> tuple[int, bytes, bytes]:
         """As it stands in an envelope."""
         return self.algorithm, self.kid, self.wrapped
+
+
+def branch(  # noqa: PLR0917 - in the order of SPEC.md
+    data_key: bytes, context: bytes, name: str, version: int, key: bytes, nonce: bytes
+) -> tuple[int, bytes, bytes]:
+    """Return *data_key* wrapped under a branch key, as it stands in an envelope."""
+    kid = hashlib.sha256(cbor2.dumps(["postseal v1 branch", name])).digest()[:8] + version.to_bytes(4, "big")
+    wrapping = HKDFExpand(hashes.SHA256(), 32, b"postseal v1 branch" + context).derive(key)
+    return -65542, kid, nonce + AESGCM(wrapping).encrypt(nonce, data_key, context)
 
 
 def both_parts(private: Any) -> tuple[bytes, bytes]:
