@@ -83,7 +83,7 @@ class Case:
         sealing: Options of the producer's sealer.
         opening: Options of the consumer's.
         providers: Of both; the key service alone unless a fault adds to it.
-        headers: Sent with each message.
+        file: A policy file that the sealers are made of; without it, they are made of `policy`.
         doubtful: Bodies that the broker may have more than once: sent again after an error, or in the hands of a consumer that ended.
         handled: What was handed on, in that order.
         events: What the consumer's audit was told.
@@ -125,6 +125,7 @@ class Case:
             **away,
             **(policy or {}),
         }
+        self.file: Path | None = None
         self.sealing: dict[str, Any] = {}
         self.opening: dict[str, Any] = {}
         # Nobody else's: bare clients of other tests leave well-known card numbers at the same broker.
@@ -157,6 +158,8 @@ class Case:
 
     def sealer(self, **options: Any) -> Sealer:
         """Make a sealer with caches of its own, as another process would have."""
+        if self.file is not None:
+            return Sealer.from_file(self.file, keys=self.providers, **options)
         return Sealer(sender="shop", policies=[self.policy], keys=self.providers, **options)
 
     @property
@@ -170,6 +173,11 @@ class Case:
     def policy(self) -> Policy:
         """What both sealers keep to."""
         return Policy(**{"keys": list(self.providers), **self._policy})
+
+    @property
+    def sealers(self) -> list[Sealer]:
+        """Those of producer and consumer that are at work."""
+        return [sealer for sealer in (self.producer, self._consumer) if sealer is not None]
 
     def restart(self) -> None:
         """Have both begin again with empty caches, the consumer in a moment."""
@@ -205,6 +213,10 @@ class Case:
         # Some of them may have come through all the same, and will be sent again.
         self.doubtful.update(missing)
         self._waiting += missing
+
+    def copy(self, sealed: bytes) -> None:
+        """Put a message to the broker itself, as whoever kept a copy can."""
+        self.bare.put(self.place, Raw(self.bare.body(sealed)))
 
     def forge(self) -> None:
         """Put clear text, and an altered message, among the others: what nobody may ever handle."""

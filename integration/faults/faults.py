@@ -9,16 +9,29 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar
+
+import pytest
 
 from integration.faults.brokers import OfKafka
 from integration.faults.case import BATCH, Case
 from integration.proxy import Answer, TcpProxy
 from integration.servers.machine import REPOSITORY
-from postseal.core import DataKeyLimits, HmacKey, KeyRing, MemoryLedger, OpeningLimits, VaultTransit
+from postseal.core import (
+    CombinedKeys,
+    DataKeyLimits,
+    HmacKey,
+    KeyRing,
+    MemoryLedger,
+    OpeningLimits,
+    VaultTransit,
+    Verdict,
+)
+from postseal.core.errors import PolicyFileError
+from postseal.core.resilience import Deadline, Limited, Limiter
 from tests.contract import Raw
 
 DURING = 2 * BATCH
@@ -221,10 +234,58 @@ class Backlog(_Answering):
         case.wait(lambda: not case.missing, "the backlog", 120)
 
 
+class Quota(_Answering):
+    """A consumer comes back to a backlog under many data keys, and keeps under the quota of the service itself."""
+
+    error = "ThrottlingException"
+    starts_late = True
+    policy: ClassVar = {"data_key": DataKeyLimits(max_messages=2)}
+    calls: ClassVar[int] = 5
+    per: ClassVar[float] = 1.0
+
+    def prepare(self, case: Case) -> None:
+        self._times: list[float] = []
+
+    def before(self, case: Case) -> None:
+        case.produce(DURING)  # without a limit: it is the consumer who comes back
+        limiter = Limiter(self.calls, per=self.per)
+        case.providers["main"] = Limited(case.providers["main"], limiter)
+        case.restart()
+
+    def answer(self, number: int, asked: str) -> Answer | None:
+        """As the service counts: in any second."""
+        now = time.monotonic()
+        self._times = [one for one in self._times if now - one < self.per] + [now]
+        return (self.status, json.dumps({"__type": self.error})) if len(self._times) > self.calls else None
+
+    def during(self, case: Case) -> None:
+        case.wait(lambda: not case.missing, "the backlog", 120)
+
+    def after(self, case: Case) -> None:
+        assert case.keys.proxy.answered == 0  # nothing was throttled
+
+
+class OneOfTwoSilent(OneOfTwoDead):
+    """As `OneOfTwoDead`, with a client that would wait for a minute: the other is asked beside it."""
+
+    patience = 60
+
+    def prepare(self, case: Case) -> None:
+        super().prepare(case)
+        first, second = case.providers["main"], case.providers.pop("second")
+        case.providers["main"] = CombinedKeys([Deadline(first, 2), second], hedge=0.05)
+
+
 class EvictionStorm(Fault):
-    """Each message has a data key of its own, and the consumer keeps two."""
+    """Each message has a data key of its own, and the consumer keeps two: one call for each."""
 
     policy: ClassVar = {"data_key": DataKeyLimits(max_messages=1), "opening": OpeningLimits(max_keys=2)}
+
+    def after(self, case: Case) -> None:
+        asked = case.keys.proxy.asked
+        assert asked["GenerateDataKey"] >= case.count
+        # One for each delivery: the altered one, too.
+        assert case.count <= asked["Decrypt"] <= len(case.handled) + len(case.forged)
 
 
 # -- brokers and connections -------------------------------------------------------------------------------------------
@@ -348,12 +409,23 @@ class ClockJumps(Fault):
         self._off = 0.0
         case.opening["clock"] = lambda: time.time_ns() + int(self._off * 1e9)
 
-    def strike(self, case: Case) -> None:
-        self._off = self.seconds
-
     def heal(self, case: Case) -> None:
         case.wait(lambda: not case.missing, "after the clock had jumped", 60)
         self._off = 0.0
+
+    def strike(self, case: Case) -> None:
+        """A data key that was at hand before opens after it, and is not asked for again."""
+        place = f"{case.line.scheme}:{case.place}"
+        first, second = case.next_body(), case.next_body()
+        apart = case.sealer()  # one data key for both, and for nothing else
+        sealed = [apart.seal(body, destination=place) for body in (first, second)]
+        case.copy(sealed[0])
+        case.wait(lambda: first in case.handled, "before the clock jumps", 60)
+        asked = case.keys.proxy.asked["Decrypt"]
+        self._off = self.seconds
+        case.copy(sealed[1])
+        case.wait(lambda: second in case.handled, "after the clock has jumped", 60)
+        assert case.keys.proxy.asked["Decrypt"] == asked
 
 
 class ClockJumpsBack(ClockJumps):
@@ -367,6 +439,9 @@ class ClockJumpsFarBack(ClockJumps):
 
     seconds = -3600
     redrives = True
+
+    def strike(self, case: Case) -> None:
+        self._off = self.seconds
 
     def heal(self, case: Case) -> None:
         case.wait_for_refused(DURING)
@@ -414,7 +489,7 @@ class _Disk:
 
 
 class LedgerLost(Fault):
-    """The ledger is lost, and the consumer begins again with an empty one."""
+    """The ledger is lost, and the consumer begins again with an empty one: copies of what was settled pass once more."""
 
     policy: ClassVar = {"on_duplicate": "settle"}
 
@@ -422,8 +497,24 @@ class LedgerLost(Fault):
         case.sealing["ledger"] = case.opening["ledger"] = MemoryLedger()
 
     def strike(self, case: Case) -> None:
+        body = case.next_body()
+        sealed = case.producer.seal(body, destination=f"{case.line.scheme}:{case.place}")
+        case.doubtful.add(body)
+        # Until it was settled, a copy is a redelivery, and is handed on; from then on it is settled unseen.
+        self._copy_until(case, sealed, lambda: Verdict.DUPLICATE in [event.verdict for event in case.events])
         case.opening["ledger"] = MemoryLedger()
         case.restart()
+        handled = case.handled.count(body)
+        # With the ledger that it had, no copy would be handed on ever again.
+        self._copy_until(case, sealed, lambda: case.handled.count(body) > handled)
+
+    @staticmethod
+    def _copy_until(case: Case, sealed: bytes, so: Callable[[], bool]) -> None:
+        end = time.monotonic() + 60
+        while not so():
+            assert time.monotonic() < end, "no copy came to what it should"
+            case.copy(sealed)
+            time.sleep(0.5)
 
 
 # -- what people do ----------------------------------------------------------------------------------------------------
@@ -462,6 +553,54 @@ class Rotation(Fault):
 
     def after(self, case: Case) -> None:
         assert self._rings[0].signing_key("shop").id == "new"
+
+
+class PolicyReload(Fault):
+    """The policy file changes in the middle of a batch, and is read again by both while they work; then it has a mistake."""
+
+    def prepare(self, case: Case) -> None:
+        case.file = self.folder / "postseal.toml"
+        self._write(case, version=1, data_key="max_messages = 10", opening="max_keys = 1024")
+        assert [policy.version for sealer in case.sealers for policy in sealer.policies] == [1]
+
+    def _write(self, case: Case, *, version: int, data_key: str, opening: str, more: str = "") -> None:
+        policy = case.policy
+        assert case.file is not None
+        case.file.write_text(
+            f"""sender = "shop"
+{more}
+[keys.main]
+provider = "given"
+[[policy]]
+name = "orders"
+version = {version}
+destinations = {json.dumps(list(policy.destinations))}
+keys = ["main"]
+on_refused = "quarantine"
+quarantine = {json.dumps(policy.quarantine)}
+data_key = {{ {data_key} }}
+opening = {{ {opening} }}
+"""
+        )
+
+    def strike(self, case: Case) -> None:
+        assert len(case.sealers) == 2
+        self._write(case, version=2, data_key="max_messages = 3", opening="max_keys = 2")
+        self._turn = threading.Timer(0.1, lambda: [sealer.reload() for sealer in case.sealers])
+        case.keys.proxy.delay = 0.05  # as for `Rotation`
+        self._turn.start()
+
+    def heal(self, case: Case) -> None:
+        self._turn.join()
+        case.keys.proxy.heal()
+        self._write(case, version=3, data_key="max_messages = 3", opening="max_keys = 2", more="sendr = 1")
+        for sealer in case.sealers:
+            with pytest.raises(PolicyFileError, match="sendr"):
+                sealer.reload()
+
+    def after(self, case: Case) -> None:
+        versions = [policy.version for sealer in case.sealers for policy in sealer.policies]
+        assert versions == [2, 2]  # the mistake left in force what was before it
 
 
 class HeaderDropped(Fault):

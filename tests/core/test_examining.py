@@ -212,6 +212,34 @@ def test_one_that_only_wraps_is_no_finding(found):
     assert "opens nothing here" in says(findings)
 
 
+def test_a_policy_without_data_keys_is_tried_by_a_message(found):
+    text = FILE.replace('keys = ["main"]', 'keys = ["main"]\ndirect = true')
+    findings = found(local_keys(), text, grade="good")
+    assert "data key" not in says(findings)
+    assert "a message is sealed and opened" in says(findings)
+
+    class Denied:
+        def __init__(self):
+            self._keys = local_keys()
+
+        def __getattr__(self, name):
+            return getattr(self._keys, name)
+
+        def generate(self, context):
+            raise AssertionError("there is no data key to make")
+
+        wrap = unwrap = generate
+        most_direct, anybody_encrypts = 4096, False
+
+        def encrypt(self, *_):
+            raise KeyRefused("no right")
+
+        decrypt = encrypt
+
+    (finding,) = found(Denied(), text, grade="bad")
+    assert "right to encrypt and decrypt" in finding.mend
+
+
 def test_a_provider_that_does_not_bind_is_found_out(found):
     class Loose(WatchedKeys):
         def unwrap(self, recipients, context):

@@ -41,6 +41,7 @@ _SLOW: Final = 1.0
 _DENIED: Final = {
     "generate": "give this process the right to make data keys, if the key itself is well",
     "wrap": "give this process the right to encrypt with it: it is not its policy's first, so it wraps; if the key itself is well",
+    "direct": "give this process the right to encrypt and decrypt, if the key itself is well",
     "unwrap": "give this process the right to decrypt, if the key itself is well",
 }
 _AWAY: Final = "look at network, credentials, and the service's own status"
@@ -168,6 +169,8 @@ class _Examination:
     # -- rights ----------------------------------------------------------------------------------------------------
 
     def _rights(self, policy: Policy) -> Iterator[Finding]:
+        if policy.direct:
+            return  # it has no data key: a message shows what there is
         context = KeyContext(policy.name, _destination_of(policy))
         units = [unit for name in policy.keys for unit in _units(name, self._keys[name])]
         for index, unit in enumerate(units):
@@ -287,8 +290,13 @@ class _Examination:
             yield bad(
                 f"what was sealed here is refused: {error.verdict.value}, {error.detail}", "mend the policy"
             )
+        except KeyRefused as error:
+            yield bad(
+                f"no message is sealed and opened: {error}",
+                _DENIED["direct" if policy.direct else "generate"],
+            )
         except PostsealError as error:
-            yield bad(f"no message is sealed: {error}", "mend what it says")
+            yield bad(f"no message is sealed and opened: {error}", "mend what it says")
         else:
             done = "is sealed and opened" if self._role == "both" else "is sealed"
             yield good(
