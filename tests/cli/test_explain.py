@@ -90,6 +90,31 @@ def test_a_direct_policy_shows_the_key_service_every_body_and_keeps_no_key(expla
     assert any("quota" in caution for caution in logs["cautions"])
 
 
+@pytest.mark.parametrize(
+    ("modes", "seen", "forged", "says"),
+    [
+        (
+            'mode = "observe"\nproduce_mode = "enforce"',
+            False,
+            True,
+            "mode of consumers is observe: clear text from anybody is handed on",
+        ),
+        ('produce_mode = "off"', True, False, "mode of producers is off: bodies are not sealed"),
+        (
+            'produce_mode = "observe"\nconsume_mode = "off"',
+            True,
+            True,
+            "mode is observe (producers), off (consumers): it protects nothing",
+        ),
+    ],
+)
+def test_each_side_is_explained_by_its_own_mode(modes, seen, forged, says, explained):
+    """A11."""
+    orders = explained(ENFORCED.replace('on_refused = "dead-letter"', modes))["orders"]
+    assert states(orders)["broker administrator"] == (seen, forged)
+    assert says in orders["cautions"]
+
+
 def test_a_mac_proves_the_group_and_a_signature_the_sender(explained):
     """D9."""
     [group] = explained(ENFORCED)["orders"]["writers"]

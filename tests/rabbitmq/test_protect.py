@@ -192,7 +192,7 @@ def test_a_tolerated_message_keeps_its_content_type(world, line, place, queue):
         bare.basic_publish("", queue, b"{}", pika.BasicProperties(content_type="application/json"))
         _, properties, body = connection.channel().basic_get(queue)
     assert (properties.content_type, body) == ("application/json", b"{}")
-    assert world.verdicts() == [Verdict.CLEAR]
+    assert world.verdicts() == [Verdict.UNPROTECTED]
 
 
 def _altered(line, place, queue, alter):

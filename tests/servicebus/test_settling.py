@@ -185,7 +185,7 @@ def test_who_only_observes_settles_nothing(ends, queue):
     inject(ends, queue, "clear", envelope[:-1])
     with ends.client(ends.sealer(policy)).get_queue_receiver(queue) as receiver:
         assert [str(m) for m in receiver.receive_messages(3, max_wait_time=5)] == ["sealed", "clear"]
-    assert ends.verdicts() == [Verdict.CLEAR, Verdict.MALFORMED]
+    assert ends.verdicts() == [Verdict.UNPROTECTED, Verdict.MALFORMED]
     assert len(peeked(ends, queue)) == 3
 
 

@@ -13,6 +13,7 @@ from azure.servicebus import ServiceBusClient, ServiceBusReceiveMode
 from postseal.core import ConfigError, Sealer
 from postseal.servicebus import _sync
 from postseal.servicebus._flow import Below
+from postseal.servicebus._in_force import InForce
 from postseal.servicebus._message import bound_by, destination_of, is_sub_queue, reader_of
 from postseal.servicebus._opening import Opening
 from postseal.servicebus._receiving import Receiving, Waiting
@@ -130,7 +131,7 @@ class Hooks:
         place = Place(
             entity_path=path,
             destination=destination,
-            policy=self.sealer.policy_for(destination),
+            in_force=InForce(self.sealer, destination),
             deletes=deletes(receiver, ServiceBusReceiveMode.RECEIVE_AND_DELETE),
             sub_queue=is_sub_queue(path),
             in_order=session is not None,

@@ -90,11 +90,12 @@ class Opening:
     def _open_one(self, message: Any, *, received: bool) -> Flow[None]:
         """Have *message* show its clear body."""
         raw, place = message.raw_amqp_message, self._place
-        if place.policy.consuming == "off":
+        policy = place.in_force.policy
+        if policy.consuming == "off":
             return
         coordinates = self._coordinates(message)
         try:
-            beside = beside_of(fields_of(raw.properties), raw.application_properties, place.policy)
+            beside = beside_of(fields_of(raw.properties), raw.application_properties, policy)
         except (AttributeError, KeyError, TypeError):
             raise self._refusal(
                 "its properties are not of the types that AMQP demands", coordinates

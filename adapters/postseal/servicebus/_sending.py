@@ -11,6 +11,7 @@ from azure.servicebus.exceptions import MessageSizeExceededError
 from postseal.core import ConfigError, Sealer
 from postseal.core.policy import Policy
 from postseal.servicebus._flow import Flow, run
+from postseal.servicebus._in_force import InForce
 from postseal.servicebus._message import Draft, Sealed, bound_by, draft_of, raw_of
 from postseal.servicebus._session import stands_for_a_state
 
@@ -37,19 +38,34 @@ class Sending:
     def __init__(self, sealer: Sealer, destination: str, *, waits: bool) -> None:
         self.sealer = sealer
         self.destination = destination
-        self.policy: Policy = sealer.policy_for(destination)
+        self._in_force = InForce(sealer, destination)
         bound_by(self.policy)
-        self.passes = not self.policy.seals
         self.waits = waits
         self.added: int | None = None
         """Bytes that sealing adds to a body without a content type, as last seen."""
         self._seal: Callable[..., Any] = sealer.aseal if waits else sealer.seal
 
+    @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+        return self._in_force.policy
+
+    @property
+    def passes(self) -> bool:
+        """Whether messages go out as they are."""
+        return not self.policy.seals
+
+    @property
+    def draws(self) -> tuple[object, ...]:
+        """What of the policy decides how a message is drafted."""
+        policy = self.policy
+        return policy.seals, policy.bind_headers, policy.encrypt_headers, policy.bind_ordering_key
+
     # -- messages --------------------------------------------------------------------------------------------------
 
     def prepare(self, messages: Any) -> Flow[Any]:
         """Return what is to be sent in the place of *messages*: one, several, or a batch."""
-        if self.passes:
+        if self.passes and not _is_put_off(messages):
             return self._unsealed(messages)
         if isinstance(messages, ServiceBusMessage):  # the common case
             return (yield from self.seal(messages))
@@ -76,10 +92,17 @@ class Sending:
         self.sealer.note_unsealed(self.destination, len(messages) if several else 1)
         return messages
 
-    def seal(self, message: Any) -> Flow[Sealed]:
-        """Return a sealed message in the place of *message*, which stays as it is."""
-        draft = draft_of(raw_of(message), self.policy)
-        return self._made(draft, (yield lambda: self._call(draft)))
+    def seal(self, message: Any) -> Flow[Any]:
+        """Return a sealed message in the place of *message*, which stays as it is; itself, where nothing is sealed any more."""
+        while True:
+            if self.passes:
+                return self._unsealed(message)
+            generation, draft = self.sealer.generation, draft_of(raw_of(message), self.policy)
+            sealed = self._made(draft, (yield lambda d=draft: self._call(d)))  # type: ignore[misc] # mypy cannot infer a lambda with a default
+            if (
+                self.sealer.generation == generation
+            ):  # else it may have been drafted by one policy and sealed by another
+                return sealed
 
     def finish(self, draft: Draft) -> Flow[Sealed]:
         """Seal *draft*."""
@@ -110,8 +133,12 @@ class Sending:
             beside: dict[str, Any] = {"headers": {}} if self.policy.bind_headers else {}
             yield from self.finish(Draft({}, b"", None, beside))
 
-    def seal_now(self, draft: Draft) -> Sealed | None:
-        """Seal *draft* without waiting, or return None where that cannot be."""
+    def seal_now(self, draft: Draft, generation: int) -> Sealed | None:
+        """Seal *draft* without waiting, or return None where that cannot be, or where other rules were taken over since *generation*."""
+        sealed = self._sealed_now(draft)
+        return sealed if self.sealer.generation == generation else None
+
+    def _sealed_now(self, draft: Draft) -> Sealed | None:
         if not self.waits:
             return run(self.finish(draft))
         if self.policy.direct or self.policy.data_key.max_messages == 1:
@@ -145,7 +172,10 @@ class Batch:
 
     def __init__(self, sending: Sending) -> None:
         self._sending = sending
-        self._put_off = False
+        self.put_off = False
+        """Whether something in it is yet to be sealed."""
+        self._is_clear = False
+        self._draws = sending.draws
 
     def into(self, batch: Any, sealed: Callable[[Any], type]) -> ServiceBusMessageBatch:
         """Return *batch* as one that asks this; *sealed* makes the class of such a batch from that of a bare one."""
@@ -161,23 +191,35 @@ class Batch:
     def sealed(self, message: Any) -> Any:
         """Return what goes into the batch in the place of *message*."""
         if self._sending.passes:
+            self._is_clear = True
             return message
+        if not self.put_off:
+            self._draws = self._sending.draws
         raw = raw_of(message)
         if isinstance(raw, Sealed) and isinstance(raw.made_by, Sending) and self.is_of(raw.made_by):
             return message  # the client library fills a batch for a list that was sealed before
-        draft = draft_of(raw, self._sending.policy)
-        sealed = None if self._put_off else self._sending.seal_now(draft)
+        generation, draft = self._sending.sealer.generation, draft_of(raw, self._sending.policy)
+        sealed = None if self.put_off else self._sending.seal_now(draft, generation)
         if sealed is None:
             added = self._sending.added or (_DIRECT if self._sending.policy.direct else 0)
             size = len(draft.body) + len(draft.content_type or "") + added + _SLACK
             sealed = draft.finished(bytes(size), self._sending)
             sealed.draft = draft
-            self._put_off = True
+            self.put_off = True
         return sealed
 
     def whole(self, batch: ServiceBusMessageBatch) -> Flow[ServiceBusMessageBatch]:
-        """Return *batch* where all in it is sealed; else another, with what was put off sealed now."""
-        if not self._put_off:
+        """Return *batch* where all in it is sealed; else another, with what was put off sealed now.
+
+        Raises:
+            ConfigError: Other rules were taken over since it was filled, which want it otherwise.
+        """
+        if self._is_clear or (self.put_off and self._sending.draws != self._draws):
+            raise ConfigError(
+                "other policies were taken over since this batch was filled, so what is in it is not as they want it; fill another. "
+                "Nothing was sent"
+            )
+        if not self.put_off:
             return batch
         other = ServiceBusMessageBatch(
             max_size_in_bytes=batch.max_size_in_bytes,
@@ -194,6 +236,11 @@ class Batch:
                 )
                 raise
         return other
+
+
+def _is_put_off(messages: Any) -> bool:
+    mine = getattr(messages, "_postseal", None)
+    return isinstance(mine, Batch) and mine.put_off
 
 
 def _is_nothing(messages: Any) -> bool:

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from postseal.core import Sealer
 from postseal.servicebus._flow import Flow
+from postseal.servicebus._in_force import InForce
 
 __all__ = ["State", "stands_for_a_state"]
 
@@ -28,15 +29,13 @@ class State:
 
     def __init__(self, sealer: Sealer, destination: str, *, waits: bool) -> None:
         self._destination = destination
-        policy = sealer.policy_for(destination)
-        self._seals = policy.producing != "off"
-        self._opens = policy.consuming != "off"
+        self._in_force = InForce(sealer, destination)
         self._seal: Any = sealer.aseal if waits else sealer.seal
         self._open: Any = sealer.aopen if waits else sealer.open
 
     def sealed(self, session_id: object, state: str | bytes | bytearray | None) -> Flow[Any]:
         """Return what is to be set in the place of *state*. None clears it, and says nothing."""
-        if state is None or not self._seals:
+        if state is None or self._in_force.policy.producing == "off":
             return state
         body = state.encode() if isinstance(state, str) else bytes(state)
         beside = self._beside(session_id)
@@ -49,7 +48,7 @@ class State:
             Refused: It is not what was set for this session. A state has nowhere to be put, so this is always raised.
             KeyUnavailable: The key service did not answer. Retrying may help.
         """
-        if held is None or not self._opens:
+        if held is None or self._in_force.policy.consuming == "off":
             return held
         coordinates, beside = {"session_state": 1}, self._beside(session_id)
         opened = yield lambda: self._open(

@@ -12,11 +12,12 @@ from typing import Any, Final, NamedTuple
 
 from azure.servicebus.exceptions import MessageSizeExceededError
 
-from postseal.core import Refused, Verdict
+from postseal.core import ConfigError, Refused, Verdict
 from postseal.core.audit import QuietLog
 from postseal.core.policy import Policy
 from postseal.servicebus._copies import as_it_came, copy_of, shown
 from postseal.servicebus._flow import Below, Flow
+from postseal.servicebus._in_force import InForce
 
 __all__ = ["Place", "Settling", "Turned"]
 
@@ -28,7 +29,7 @@ class Place(NamedTuple):
 
     entity_path: str
     destination: str
-    policy: Policy
+    in_force: InForce
     deletes: bool
     """Receive-and-delete: a message is gone from the broker as soon as it was received."""
     sub_queue: bool
@@ -36,6 +37,14 @@ class Place(NamedTuple):
     """It reads a session."""
     reader: str = ""
     """Who reads, to the ledger: the subscription, as each gets a copy of every message; dead letters are its own."""
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force; where none speaks of the place any more, the last that did: what was refused under it is settled by it."""
+        try:
+            return self.in_force.policy
+        except ConfigError:
+            return self.in_force.last
 
 
 class Turned(NamedTuple):

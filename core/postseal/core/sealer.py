@@ -169,15 +169,15 @@ class Sealer:
         """How often other rules were taken over. Who keeps what a policy says looks at it."""
         self._kept: list[weakref.ref[Kept]] = []
         self._source: PolicySource | None = None
+        self._given: Mapping[str, Any] = {}
+        """What the program said in the place of the file."""
         self._watch: Watch | None = None
         # Loaded with the first sealer: `import postseal.core` is to be quick.
-        from postseal.core.audit import AlarmLimits, Auditor, FloodLimit  # noqa: PLC0415
+        from postseal.core.audit import Auditor  # noqa: PLC0415
 
         self.auditor = Auditor(
             on_audit,
-            sinks=audit,
-            log=_usual(audit_log, FloodLimit, "audit_log"),
-            alarm=_usual(alarm, AlarmLimits, "alarm"),
+            **_auditing({"audit": audit, "audit_log": audit_log, "alarm": alarm}),
             on_alarm=on_alarm,
             clock=clock,
             monotonic=monotonic,
@@ -249,9 +249,11 @@ class Sealer:
             on_reload=on_reload,
         )
         settings = source.read()
+        if "audit" in options:
+            options["audit"] = tuple(options["audit"])
         sealer = cls(**{**settings.arguments, **options}, verify_only=verify_only)
         source.take(settings)
-        sealer._source = source
+        sealer._source, sealer._given = source, options
         if watch:
             sealer._watch = Watch(sealer, source, 5.0 if watch is True else float(watch))
         return sealer
@@ -285,19 +287,35 @@ class Sealer:
                     watched=None if self._telemetry is None else self._telemetry.watched,
                     before=self._rules,
                 )
-                ledger = settings.arguments.get("ledger", self.ledger)
+                given = {**settings.arguments, **self._given}
+                ledger, waits = self._ledger_after(given.get("ledger"))
                 _check_ledger(ledger, rules.policies)
-                _check_references(self._references, rules.policies)
+                audit = _auditing(given)
             except (ConfigError, MissingExtraError) as error:
                 source.tell(Reload(str(source.path), error))
                 raise
-            reload = compared(str(source.path), self.policies, tuple(rules.policies))
-            self._take_over(
-                rules, settings.arguments.get("deduplication_secret", self._deduplication[0]), ledger
-            )
+            reload = compared(str(source.path), self.policies, tuple(rules.policies))._replace(waits=waits)
+            self.auditor.take_over(**audit)
+            self._take_over(rules, given.get("deduplication_secret"), ledger)
             source.take(settings)
         source.tell(reload)
         return reload
+
+    def _ledger_after(self, wanted: Ledger | None) -> tuple[Ledger | None, tuple[str, ...]]:
+        """Return the ledger that is in force after a reload, and which sections wait.
+
+        Clients that are protected already tell a ledger, or none, what they settle; and one that lives in memory would know nothing if it
+        were another. So both wait for the next start.
+        """
+        from postseal.core.replay import MemoryLedger  # noqa: PLC0415 - for who has a file
+
+        ledger = self.ledger
+        if wanted is ledger:
+            return ledger, ()
+        alike = type(wanted) is type(ledger) is MemoryLedger
+        if wanted is None or ledger is None or alike:
+            return ledger, ("ledger",)
+        return wanted, ()
 
     def _take_over(self, rules: Rules, deduplication_secret: bytes | None, ledger: Ledger | None) -> None:
         """Have *rules* in force from now on: for a message, those of its beginning hold to its end."""
@@ -1377,6 +1395,17 @@ def _put(ways: dict[_K, _T], where: _K, way: _T) -> None:
     while len(ways) >= _MAX_DESTINATIONS:
         del ways[next(iter(ways))]
     ways[where] = way
+
+
+def _auditing(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return where events are told, as `Auditor` takes it."""
+    from postseal.core.audit import AlarmLimits, FloodLimit  # noqa: PLC0415 - as in `Sealer`
+
+    return {
+        "sinks": given.get("audit", ()),
+        "log": _usual(given.get("audit_log", "usual"), FloodLimit, "audit_log"),
+        "alarm": _usual(given.get("alarm", "usual"), AlarmLimits, "alarm"),
+    }
 
 
 def _usual(given: _T | Literal["usual"] | None, kind: type[_T], option: str) -> _T | None:

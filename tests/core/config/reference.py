@@ -8,6 +8,7 @@ from pathlib import Path
 from postseal.core.config._delegation import ROOTS
 from postseal.core.config._keys import BREAKER, LIMIT, PROVIDERS, RETRY
 from postseal.core.config._kinds import Table
+from postseal.core.config._ledger import STORES as LEDGERS
 from postseal.core.config._policies import DATA_KEY, OPENING, POLICY
 from postseal.core.config._references import STORES
 from postseal.core.config._sections import FILE
@@ -36,6 +37,7 @@ def reference() -> str:
         **{f'`[keys.NAME]`, `provider = "{name}"`': each.table for name, each in PROVIDERS.items()},
         **{f"`{each.what}` of `[keys.NAME]`": each for each in (RETRY, BREAKER, LIMIT)},
         **{f'`[references]`, `store = "{name}"`': table for name, table in STORES.items()},
+        **{f'`[ledger]`, `store = "{name}"`': each.table for name, each in LEDGERS.items()},
         **{
             f'A key of `[signers.NAME]`, `algorithm = "{name}"`': each.key
             for name, each in ALGORITHMS.items()

@@ -130,3 +130,98 @@ def test_what_only_shows_when_it_is_made_is_said_too(write, text, said):
     with pytest.raises(PolicyFileError) as error:
         PolicyFile.read(write(text), keys=["main"]).resolve(keys={"main": Keys()})
     assert said in str(error.value)
+
+
+# -- reload ------------------------------------------------------------------------------------------------------------
+
+
+def lines_of(path):
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def refuse(sealer, times=1):
+    for _ in range(times):
+        with pytest.raises(Refused):
+            sealer.open(b"clear", destination="kafka:orders")
+
+
+def test_a_reload_takes_over_where_events_go_and_loses_none(write, tmp_path):
+    """E7: what was held back for the old place is told there; counts go on."""
+    path = write('[audit.file]\npath = "one.jsonl"\nlimit = { first = 1 }\n')
+    with Sealer.from_file(path, keys={"main": Keys()}) as sealer:
+        refuse(sealer, 3)
+        write('[audit.file]\npath = "two.jsonl"\nevery_event = true\n')
+        sealer.reload()
+        refuse(sealer, 2)
+        write('[audit.file]\npath = "two.jsonl"\nevery_event = true\n[alarm]\nleast = 7\nshare = "1%"\n')
+        sealer.reload()
+        refuse(sealer)
+        assert sealer.auditor.lost == 0
+        assert sum(sealer.auditor.counts.values()) == 6
+    one, two = lines_of(tmp_path / "one.jsonl"), lines_of(tmp_path / "two.jsonl")
+    assert [line["kind"] for line in one] == ["event", "more"]
+    assert one[1]["events"] == 2
+    assert [line["kind"] for line in two] == ["event"] * 3
+
+
+def test_a_reload_takes_over_when_the_alarm_is_raised(write):
+    path, alarms = write("[alarm]\nleast = 1000\n"), []
+    with Sealer.from_file(path, keys={"main": Keys()}, on_alarm=alarms.append) as sealer:
+        refuse(sealer, 20)
+        assert alarms == []
+        write("[alarm]\nleast = 5\n")
+        sealer.reload()
+        refuse(sealer, 5)
+        assert [alarm.raised for alarm in alarms] == [True]
+        write("[alarm]\nleast = 6\n")
+        sealer.reload()
+        assert sealer.auditor.alarmed  # it is not raised twice
+        refuse(sealer, 10)
+        assert [alarm.raised for alarm in alarms] == [True]
+        write("[alarm]\non = false\n")
+        sealer.reload()
+        assert [alarm.raised for alarm in alarms] == [True, False]
+        refuse(sealer, 20)
+    assert len(alarms) == 2
+
+
+def test_a_reload_takes_over_what_logging_is_told(write, caplog):
+    path = write("[audit]\nlog = { first = 1 }\n")
+    with Sealer.from_file(path, keys={"main": Keys()}) as sealer:
+        refuse(sealer, 3)
+        write("[audit]\nlog = { first = 3 }\n")
+        sealer.reload()
+        refuse(sealer, 3)
+        sealer.auditor.flush()
+    told = [record.getMessage() for record in caplog.records if record.name == "postseal.audit"]
+    assert [text.partition(":")[0] for text in told] == ["refused", "and 2 more like it", *["refused"] * 3]
+
+
+def test_the_same_places_are_begun_anew_by_no_reload(write):
+    path = write(AUDIT.replace('secret = { env = "POSTSEAL_AUDIT" }\n', ""))
+    with Sealer.from_file(path, keys={"main": Keys()}) as sealer:
+        before = list(sealer.auditor._outlets), sealer.auditor._alarm
+        sealer.reload()
+        assert (sealer.auditor._outlets, sealer.auditor._alarm) == before
+
+
+def test_sinks_that_the_program_gives_stay_through_a_reload(write):
+    class Sink:
+        limit, required = None, False
+
+        def __init__(self):
+            self.lines = []
+
+        def write(self, lines):
+            self.lines += lines
+
+        def close(self):
+            pass
+
+    sink = Sink()
+    path = write('[audit.file]\npath = "one.jsonl"\n')
+    with Sealer.from_file(path, keys={"main": Keys()}, audit=iter([sink])) as sealer:
+        sealer.reload()
+        refuse(sealer)
+    assert [line["kind"] for line in sink.lines] == ["event"]
+    assert lines_of(path.parent / "one.jsonl") == []

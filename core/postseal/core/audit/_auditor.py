@@ -85,11 +85,49 @@ class Auditor:
         self._counts: Counter[Counted] = Counter()
         self._refused: Counter[str] = Counter()
         self._clear = 0
+        self._lost_before = 0
+        """By sinks that are no longer told."""
         self._failures: Counter[str] = Counter()
         self._alarm = None if self._alarm_limits is None else Alarm(self._alarm_limits)
         self._ticking = False
         for outlet in self._outlets:
             outlet.begin_again()
+
+    def take_over(
+        self, sinks: Iterable[AuditSink], *, log: FloodLimit | None, alarm: AlarmLimits | None
+    ) -> None:
+        """Tell events there and so from now on. Where nothing differs, nothing is begun again; counts go on.
+
+        What is no longer told is told what was held back for it, and closed.
+        """
+        wanted = [(None, log), *((sink, sink.limit) for sink in _checked(sinks))]
+        over = None
+        with self._lock:
+            known = {(id(outlet.sink), outlet.limit): outlet for outlet in self._outlets}
+            outlets = [known.get((id(sink), limit)) or _Outlet(sink, limit) for sink, limit in wanted]
+            gone = [outlet for outlet in self._outlets if outlet not in outlets]
+            lines = [(outlet, more) for outlet in gone for more in outlet.flood.rest()]
+            self._outlets = outlets
+            if alarm != self._alarm_limits:
+                over = self._take_over_alarm(alarm)
+        _emit(lines)
+        for outlet in gone:
+            outlet.end()
+        with self._lock:
+            self._lost_before += sum(outlet.lost for outlet in gone)
+        if over is not None:
+            self._sound(over)
+        if len(outlets) > 1:
+            self._flush_at_exit()
+
+    def _take_over_alarm(self, limits: AlarmLimits | None) -> AlarmEvent | None:
+        raised, self._alarm_limits = self.alarmed, limits
+        self._alarm = None if limits is None else Alarm(limits)
+        if self._alarm is not None:
+            self._alarm.raised = raised
+        elif raised:  # whoever was told that it is raised is told that nobody looks any more
+            return AlarmEvent(datetime.fromtimestamp(self._clock() / 1e9, UTC), False, 0, 0, 0.0, {})  # noqa: FBT003 - a field
+        return None
 
     # -- counts ----------------------------------------------------------------------------------------------------
 
@@ -118,7 +156,7 @@ class Auditor:
     @property
     def lost(self) -> int:
         """Lines that never reached a sink. No message and no count is lost with them."""
-        return sum(outlet.lost for outlet in self._outlets)
+        return self._lost_before + sum(outlet.lost for outlet in self._outlets)
 
     @property
     def alarmed(self) -> bool:
@@ -262,6 +300,7 @@ class _Outlet:
     def __init__(self, sink: AuditSink | None, limit: FloodLimit | None) -> None:
         self.sink = sink
         """None: `logging`."""
+        self.limit = limit
         self._limit = None if sink is not None and sink.required else limit
         self.queue = None if sink is None or sink.required else Queue(sink)
         self.begin_again()
@@ -275,6 +314,13 @@ class _Outlet:
     def lost(self) -> int:
         """Lines that never reached the sink."""
         return self._lost + (0 if self.queue is None else self.queue.lost)
+
+    def end(self) -> None:
+        """Write what waits, and close the sink."""
+        if self.queue is not None:
+            self.queue.flush(_AT_EXIT)
+        if self.sink is not None:
+            self.sink.close()
 
     def lines(self, event: AuditEvent, now: float) -> list[Record]:
         """Return what is to be told now that *event* happened: under the auditor's lock."""

@@ -15,6 +15,7 @@ from postseal.core.audit import AuditSink
 from postseal.core.config._audit import alarm_of, file_of, flood_of, syslog_of
 from postseal.core.config._keys import GIVEN, PROVIDERS, RESILIENCE, Material, made_resilient
 from postseal.core.config._kinds import FileRef, PathRef
+from postseal.core.config._ledger import ledger_of
 from postseal.core.config._references import store_of
 from postseal.core.config._report import At
 from postseal.core.config._secrets import SecretRef, Secrets
@@ -25,6 +26,7 @@ from postseal.core.policy import Policy
 from postseal.core.signing import KeyRing, deduplication_key
 
 if TYPE_CHECKING:
+    from postseal.core.replay import Ledger
     from postseal.core.resilience import Limiter
 
 __all__ = ["Maker", "Settings"]
@@ -110,6 +112,8 @@ class Maker:
         arguments |= self._audit(options.get("audit", {}))
         if (limits := options.get("alarm")) is not None:
             arguments["alarm"] = self._tried(self._at / "alarm", lambda: alarm_of(limits))
+        if (section := options.get("ledger")) is not None and (ledger := self._ledger(section)) is not None:
+            arguments["ledger"] = ledger
         return Settings(arguments, frozenset(self._secrets.files), self._made)
 
     def _sender(self, said: str | SecretRef | None) -> str | None:
@@ -162,6 +166,16 @@ class Maker:
         if found is not None and (path := section.get("path")) is not None:
             found["path"] = self._secrets.path(path.name)
         return found
+
+    def _ledger(self, section: Mapping[str, Any]) -> Ledger | None:
+        at = self._at / "ledger"
+        # Only what holds a password is fetched; a path is written to, and not read.
+        bare = {option: value for option, value in section.items() if option != "path"}
+        if (found := self._material(bare, at, frozenset())) is None:
+            return None
+        path = None if "path" not in section else self._secrets.path(section["path"].name)
+        digest = self._digest({**found, "path": str(path)}, ["ledger"])
+        return self._same_or(digest, at, lambda: ledger_of(found, path))
 
     @staticmethod
     def _audit_file(found: Mapping[str, Any]) -> AuditSink:

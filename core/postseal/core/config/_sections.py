@@ -10,6 +10,7 @@ from typing import Final
 from postseal.core.config._audit import ALARM, AUDIT
 from postseal.core.config._keys import KeysKind
 from postseal.core.config._kinds import Either, Listed, Named, Option, Table, Tables
+from postseal.core.config._ledger import LedgerKind
 from postseal.core.config._policies import POLICY
 from postseal.core.config._references import ReferencesKind
 from postseal.core.config._secrets import Secret
@@ -51,6 +52,11 @@ FILE: Final = Table(
     ),
     Option("audit", AUDIT, "Where refused messages are told of: a file, syslog, `logging`. docs/audit.md."),
     Option("alarm", ALARM, "When refused messages are so many that the alarm is raised."),
+    Option(
+        "ledger",
+        LedgerKind(),
+        "Which messages were settled: tells redeliveries from duplicates, and refuses conflicts. docs/ledger.md.",
+    ),
     what="the file",
     elsewhere={
         **{name: "a [[policy]]" for name in POLICY.options if name != "keys"},

@@ -36,6 +36,7 @@ class Reload(NamedTuple):
         added: Names of policies that are new.
         changed: Names of policies that say something else now.
         removed: Names of policies that are gone.
+        waits: Sections whose change waits until the program starts again.
     """
 
     file: str
@@ -43,6 +44,7 @@ class Reload(NamedTuple):
     added: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
+    waits: tuple[str, ...] = ()
 
 
 class PolicySource:
@@ -115,6 +117,10 @@ class PolicySource:
                 len(reload.changed),
                 len(reload.removed),
             )
+            for section in reload.waits:
+                _log.warning(
+                    "%s: what [%s] says now waits until the program starts again", reload.file, section
+                )
         if self._on_reload is not None:
             try:
                 self._on_reload(reload)
