@@ -189,6 +189,7 @@ class Sealer:
             from postseal.core.references import References  # noqa: PLC0415 - for who has some alone
 
             self._references = References(references, clock=monotonic)
+        self._reference_store = references
         _check_references(self._references, self._rules.policies)
         self._windows: Windows | None = None
         self._clock = clock
@@ -290,6 +291,11 @@ class Sealer:
                 given = {**settings.arguments, **self._given}
                 ledger, waits = self._ledger_after(given.get("ledger"))
                 _check_ledger(ledger, rules.policies)
+                _check_references(self._references, rules.policies)
+                if given.get("references") is not self._reference_store:
+                    waits += (
+                        "references",
+                    )  # what lies in the store of the start would not be found in another
                 audit = _auditing(given)
             except (ConfigError, MissingExtraError) as error:
                 source.tell(Reload(str(source.path), error))

@@ -180,3 +180,19 @@ def test_what_the_program_gives_goes_before_the_file_after_a_reload_too(sealer_o
     sealer.reload()
     assert sealer.ledger is mine
     assert sealer.deduplication_id(b"order", destination=HERE) == before
+
+
+def test_another_store_of_references_waits_and_one_that_is_the_same_does_not(sealer_of, write, tmp_path):
+    """D5: what was published in the first would not be found in the second."""
+    head, section = (
+        HEAD.replace('on_duplicate = "refuse"\n', ""),
+        '[references]\nstore = "sqlite"\npath = "{}.db"\n',
+    )
+    sealer = sealer_of(section.format("one"), head)
+    assert sealer.reload().waits == ()
+    write(section.format("two"), head)
+    assert sealer.reload().waits == ("references",)
+    sealer = sealer_of("", head)
+    write("", head.replace("keys = ", "key_by_reference = true\nkeys = "))
+    with pytest.raises(ConfigError, match="key_by_reference"):
+        sealer.reload()
