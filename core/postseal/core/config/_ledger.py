@@ -23,7 +23,7 @@ from postseal.core.config._kinds import (
 )
 from postseal.core.config._report import At
 from postseal.core.config._secrets import Secret
-from postseal.core.errors import ConfigError, MissingExtraError, nearest
+from postseal.core.errors import ConfigError, nearest
 from postseal.core.replay import LedgerFailure, MemoryLedger
 
 if TYPE_CHECKING:
@@ -85,23 +85,7 @@ def _sqlite(options: Mapping[str, Any]) -> Ledger:
 def _redis(options: Mapping[str, Any]) -> Ledger:
     from postseal.core.replay import RedisLedger  # noqa: PLC0415 - likewise
 
-    try:
-        from redis import Redis  # noqa: PLC0415 - likewise
-    except ImportError as missing:
-        raise MissingExtraError.naming("redis", __name__, missing) from None
-    given = dict(options)
-    timeout, url = given.pop("timeout", 5.0), given.pop("url")
-    address = _redis_address(url)
-    try:
-        # No asyncio client: that would be one event loop's. In asyncio, a thread asks.
-        client = Redis.from_url(address, socket_timeout=timeout, socket_connect_timeout=timeout)
-    except ValueError:
-        raise ConfigError("no address of Redis like redis://host:6379/0") from None
-    return RedisLedger(client, **given)
-
-
-def _redis_address(url: str | bytes) -> str:
-    return url if isinstance(url, str) else url.decode()
+    return RedisLedger.from_url(**{"timeout": 5.0, **options})
 
 
 STORES: Final = {

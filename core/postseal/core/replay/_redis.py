@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from postseal.core.errors import ConfigError, LedgerUnavailable, MissingExtraError, Verdict
 from postseal.core.findings import Finding, bad, good, warning
 from postseal.core.replay._ledger import LedgerFailure, Receipt, StoredLedger
 
 try:
+    from redis import Redis
     from redis.exceptions import RedisError
 except ImportError as _missing:
     raise MissingExtraError.naming("redis", "postseal.core.RedisLedger", _missing) from _missing
@@ -77,6 +78,27 @@ class RedisLedger(StoredLedger):
                 f"when its memory is full it forgets messages that may still be copied: maxmemory-policy {policy}",
                 "maxmemory-policy noeviction, or volatile-ttl, and enough memory",
             )
+
+    @classmethod
+    def from_url(cls, url: str | bytes, *, timeout: float, **options: Any) -> Self:
+        """Make a ledger in the Redis at *url*; that asks nobody.
+
+        It has no asyncio client, which would be one event loop's: in asyncio, a thread asks.
+
+        Args:
+            url: Like ``redis://host:6379/0``.
+            timeout: Seconds for a connection, and for an answer.
+            **options: As for the class.
+
+        Raises:
+            ConfigError: *url* is none of Redis.
+        """
+        address = url if isinstance(url, str) else url.decode()
+        try:
+            client = Redis.from_url(address, socket_timeout=timeout, socket_connect_timeout=timeout)
+        except ValueError:  # its text quotes the url, and that may have a password
+            raise ConfigError("no address of Redis like redis://host:6379/0") from None
+        return cls(client, **options)
 
     def _sync(self) -> Any:
         if self._client is None:
