@@ -493,23 +493,25 @@ def test_both_have_the_same_at_hand(form):
         assert all(at_hand)
         found = [open_(each) and open_(each).body for each in at_hand[:2]]
         found += [seal(bytearray(b"x")), seal("x"), seal(None), seal(sealed), seal(b"\xd1"), other[0](b"x")]
-        body = one.sealer.body_at_hand(HERE)
+        body, parts = one.sealer.body_at_hand(HERE), one.sealer.parts_at_hand(HERE)
         found[1:1] = [body(each) for each in at_hand]
-        for opening in (open_, body):
+        for opening in (open_, body, parts):
             found += [opening(bytearray(sealed)), opening("x"), opening(b""), opening(sealed[:-1])]
             found += [opening(sealed[:20] + bytes([sealed[20] ^ 1]) + sealed[21:])]
         found += [other[1](sealed)]
         if form == "confidentiality":
             nonce = len(b"\xd8\x60\x84\x58\x00\xa4\x01\x03\x05\x4c")
             changed = sealed[:nonce] + bytes([sealed[nonce] ^ 1]) + sealed[nonce + 1 :]
-            found += [open_(changed), body(changed)]
+            found += [open_(changed), body(changed), parts(changed)]
+        assert parts(at_hand[2]) is None
         one.open(at_hand[2], destination=HERE)
+        assert [parts(each) for each in at_hand[1:3]] == [(b"", None, None), (b"x", "text/plain", None)]
         found[6:6] = [
             body(at_hand[2]),
             body(at_hand[0]),
         ]  # another kind of message, and one of the kind before
         one.sealer.close()
-        return [*found, seal(b"x"), open_(sealed), body(sealed)], len(one.events)
+        return [*found, seal(b"x"), open_(sealed), body(sealed), parts(sealed)], len(one.events)
 
     compiled, python = Pair(form).both(work)
     assert compiled == python == (python[0], 0)
@@ -523,7 +525,8 @@ def test_both_have_the_same_at_hand(form):
 def test_a_hand_raises_an_ordinary_error_for_what_is_no_argument(arguments):
     sealer = pair_for("confidentiality").parties["compiled"].sealer
     with chosen("compiled"):
-        hands = sealer.at_hand(HERE), sealer.open_at_hand(HERE), sealer.body_at_hand(HERE)
+        openers = sealer.open_at_hand(HERE), sealer.body_at_hand(HERE), sealer.parts_at_hand(HERE)
+        hands = sealer.at_hand(HERE), *openers
     for hand in hands:
         with pytest.raises(TypeError):
             hand(*arguments)

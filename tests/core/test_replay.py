@@ -171,6 +171,13 @@ def test_each_reader_is_a_place_of_its_own(ledger):
     assert quick is not None
     assert quick.verdict is Verdict.OK
     assert here.sealer.body_at_hand(HERE)(here.seal(BODY, destination=HERE)) is None  # the ledger is to know
+    another = here.seal(BODY, destination=HERE)
+    parts = here.sealer.parts_at_hand(HERE, "billing")
+    body, _, receipt = parts(another)
+    assert body == BODY
+    assert parts(another) is None  # it was met before, and the whole way says what it is
+    here.sealer.settled(receipt)
+    assert here.open(another, destination=HERE, reader="billing").verdict is Verdict.DUPLICATE
 
 
 def test_a_dead_letter_is_known_for_what_it_is(ledger):

@@ -242,6 +242,7 @@ def test_what_is_opened_at_hand_is_what_open_gives_and_only_the_common_case(form
         assert at_once(another) is body_at_once(another) is None
         return
     assert (body_at_once(another), body_at_once(empty)) == (BODY, b"")
+    assert one.sealer.parts_at_hand(HERE)(another) == (BODY, None, None)
     ours, theirs = at_once(another), one.open(another, destination=HERE)
     assert (ours.body, ours.message_id, ours.sent_at) == (BODY, theirs.message_id, theirs.sent_at)
     assert (ours.sender, ours.origin, ours.verdict) == (theirs.sender, theirs.origin, theirs.verdict)

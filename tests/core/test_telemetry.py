@@ -185,6 +185,7 @@ def test_each_message_is_a_span_where_that_is_asked_for(form):
     assert one.sealer.at_hand(HERE)(b"order") is None  # adapters go through the spans
     envelope = one.sealer.seal(b"PAN 4111", destination=HERE)
     assert one.sealer.open_at_hand(HERE)(envelope) is one.sealer.body_at_hand(HERE)(envelope) is None
+    assert one.sealer.parts_at_hand(HERE)(envelope) is None
     opened = one.sealer.open(envelope, destination=HERE)
     assert asyncio.run(one.sealer.aopen(envelope, destination=HERE)).body == b"PAN 4111"
     assert asyncio.run(one.sealer.aseal(b"PAN 4111", destination=HERE))

@@ -6,10 +6,11 @@ import pika
 import pytest
 from pika.exceptions import ChannelClosedByBroker, NackError, UnroutableError
 
-from postseal.core import ConfigError, KeyUnavailable, Refused, Verdict
+from postseal.core import ConfigError, KeyUnavailable, Refused, Sealer, Verdict
 from postseal.core.wire import looks_sealed
 from postseal.rabbitmq import protect, unprotect
 from tests.contract import ORDER, SECRETS, Raw
+from tests.core.kit import local_keys
 from tests.rabbitmq.line import Running
 
 
@@ -380,3 +381,33 @@ def test_a_broker_that_hangs_up_is_reported_by_pika_and_costs_no_message(
 def test_a_queue_that_does_not_exist_is_pikas_own_error(connection):
     with pytest.raises(ChannelClosedByBroker, match="404"):
         connection.channel().basic_get("no such queue")
+
+
+# -- other rules -------------------------------------------------------------------------------------------------------
+
+
+def test_what_the_policies_say_is_looked_up_for_each_message_of_an_open_channel(line, place, queue, tmp_path):
+    """Rules that are taken over hold for channels and consumers that have published and received before."""
+    path = tmp_path / "postseal.toml"
+    rules = (
+        'sender = "billing"\n[[policy]]\nname = "orders"\ndestinations = ["rabbitmq:{}"]\nkeys = ["main"]\n'
+    )
+    path.write_text(rules.format(place))
+    sealer = Sealer.from_file(path, keys={"main": local_keys()})
+    exchange, _, routing_key = place.partition("/")
+    came = []
+    with line.connect(sealer) as connection:
+        channel = connection.channel()
+        channel.basic_consume(queue, lambda *message: came.append(message[3]), auto_ack=True)
+        while len(came) < 3:
+            channel.basic_publish(exchange, routing_key, ORDER)
+            connection.process_data_events(30)
+        envelope = sealer.seal(ORDER, destination=f"rabbitmq:{place}")
+        path.write_text(rules.format("/elsewhere"))
+        sealer.reload()
+        with pytest.raises(ConfigError, match="no policy"):
+            channel.basic_publish(exchange, routing_key, ORDER)
+        line.put(place, Raw(envelope))
+        with pytest.raises(ConfigError, match="no policy"):
+            connection.process_data_events(30)
+    assert came == [ORDER] * 3

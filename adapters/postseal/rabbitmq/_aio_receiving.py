@@ -24,6 +24,7 @@ from postseal.rabbitmq._receiving import restore
 from postseal.rabbitmq._settling import Place, Settle, Turned, pause_after
 
 if TYPE_CHECKING:
+    from postseal.core.opened import Parts
     from postseal.rabbitmq._aio_channel import Guard
 
 __all__ = ["Consumer", "Delivery", "Getter"]
@@ -61,8 +62,12 @@ class Delivery:
 
 def with_opened(message: DeliveredMessage, opened: Opened) -> DeliveredMessage:
     """Return *message* with the body, the content type and the headers that were sealed."""
-    header, body = message.header, opened.body
-    restore(header.properties, opened, aware=True)
+    restore(message.header.properties, opened, aware=True)
+    return _with_body(message, opened.body)
+
+
+def _with_body(message: DeliveredMessage, body: bytes) -> DeliveredMessage:
+    header = message.header
     header.body_size = len(body)
     return DeliveredMessage(message.delivery, header, body, message.channel)
 
@@ -87,9 +92,8 @@ class Consumer:
         self._places = guard.hooks.places.of_queue(queue)
         self._handed = guard.handed
         self._sealer = guard.hooks.sealer
-        self._noted = self._sealer.ledger is not None
         # What comes acknowledged is settled as soon as it was opened: the ledger is told, and waited for, before it is handed on.
-        self._settles = self._noted and auto_ack
+        self._settles = self._sealer.ledger is not None and auto_ack
         self._quick_places: Mapping[tuple[str, str], Place] = {} if self._settles else self._places
         self._line = asyncio.Lock()
         self._waiting: dict[int, Delivery] = {}
@@ -102,12 +106,13 @@ class Consumer:
 
     async def receive(self, message: DeliveredMessage) -> Any:
         """Open a message and hand it on; aiormq runs this as a task for each."""
-        opened = self._at_hand(message)
-        if opened is not None:
+        parts = self._at_hand(message)
+        if parts is not None:
+            body, message.header.properties.content_type, receipt = parts
             if not self.auto_ack:
                 frame: Any = message.delivery
-                self._handed[frame.delivery_tag] = opened.receipt if self._noted else None
-            message = with_opened(message, opened)
+                self._handed[frame.delivery_tag] = receipt
+            message = _with_body(message, body)
         elif not self._off:
             delivery = Delivery(message, self._queue)
             result: Any = self._at_once(delivery)
@@ -125,7 +130,7 @@ class Consumer:
         answer = self._hand_on(message)
         return await answer if inspect.isawaitable(answer) else answer
 
-    def _at_hand(self, message: DeliveredMessage) -> Opened | None:
+    def _at_hand(self, message: DeliveredMessage) -> Parts | None:
         """Open a message in the common case, in which nothing has to be known of it but its body."""
         frame: Any = message.delivery
         if (

@@ -20,9 +20,10 @@ from postseal.core.replay import Receipt
 from postseal.rabbitmq._inside import without
 from postseal.rabbitmq._message import Bound, check_bound, quarantine_headers
 from postseal.rabbitmq._receiving import Consumer, Delivery, Getter, HandOn
-from postseal.rabbitmq._settling import Handed, Place, Settle, Turned, pause_after
+from postseal.rabbitmq._settling import MAX_PLACES, Handed, Place, Settle, Turned, pause_after
 
 if TYPE_CHECKING:
+    from postseal.core.sealer import SealAtHand
     from postseal.rabbitmq._pika import Hooks
 
 __all__ = ["Guard"]
@@ -97,6 +98,7 @@ class Guard:
     def _publisher(self) -> Callable[..., None]:
         """Make what covers ``basic_publish``: a closure, because it runs for each message."""
         publish, places, seal, sent = self._bare["basic_publish"], self.hooks.places, self._seal, self.sent
+        at_hand: dict[tuple[str, str], SealAtHand] = {}
 
         def basic_publish(
             exchange: str,
@@ -106,17 +108,24 @@ class Guard:
             mandatory: bool = False,  # noqa: FBT002 - as pika has it
         ) -> None:
             """Publish *body*, sealed."""
-            if isinstance(body, str):
+            if type(body) is not bytes and isinstance(body, str):
                 body = body.encode()
-            place = places[exchange, routing_key]
+            try:
+                quick = at_hand[exchange, routing_key]
+            except KeyError:
+                if len(at_hand) >= MAX_PLACES:
+                    at_hand.clear()
+                # It goes by what the policies say now, whenever it is called.
+                quick = at_hand[exchange, routing_key] = places[exchange, routing_key].seal
             if properties is None:
-                envelope = place.seal(body)
+                envelope = quick(body)
             elif properties.content_encoding is None:
-                envelope = place.seal(body, properties.content_type)
+                envelope = quick(body, properties.content_type)
             else:
                 envelope = None
             shown = None
             if envelope is None:
+                place = places[exchange, routing_key]
                 envelope = seal(body, place, properties)
                 if takes := place.policy.taken_headers:
                     shown, properties = properties, without(properties, takes)

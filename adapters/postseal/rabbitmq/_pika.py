@@ -244,7 +244,9 @@ class _Shown:
     def attach(self) -> None:
         """Cover them."""
         for name in self._bare:
-            setattr(self._channel, name, getattr(self, name))
+            setattr(
+                self._channel, name, self._publisher() if name == "basic_publish" else getattr(self, name)
+            )
 
     def detach(self) -> None:
         """Uncover them."""
@@ -263,22 +265,27 @@ class _Shown:
             raise body.error
         return method, properties, body
 
-    def basic_publish(
-        self,
-        exchange: str,
-        routing_key: str,
-        body: Any,
-        properties: Any = None,
-        mandatory: bool = False,  # noqa: FBT002 - as pika has it
-    ) -> None:
-        """Publish *body*, sealed; all else as in pika. What is raised shows a returned message as it was published."""
-        try:
-            self._bare["basic_publish"](exchange, routing_key, body, properties, mandatory)
-        except (UnroutableError, NackError) as error:
-            # Only here, because pika logs the beginning of a returned body.
-            for returned in error.messages:
-                returned.body = self._sent.clear(returned.body, returned.properties)
-            raise
+    def _publisher(self) -> Callable[..., None]:
+        """Make what covers ``basic_publish``: a closure, because it runs for each message."""
+        publish, sent = self._bare["basic_publish"], self._sent
+
+        def basic_publish(
+            exchange: str,
+            routing_key: str,
+            body: Any,
+            properties: Any = None,
+            mandatory: bool = False,  # noqa: FBT002 - as pika has it
+        ) -> None:
+            """Publish *body*, sealed; all else as in pika. What is raised shows a returned message as it was published."""
+            try:
+                publish(exchange, routing_key, body, properties, mandatory)
+            except (UnroutableError, NackError) as error:
+                # Only here, because pika logs the beginning of a returned body.
+                for returned in error.messages:
+                    returned.body = sent.clear(returned.body, returned.properties)
+                raise
+
+        return basic_publish
 
     def add_on_return_callback(self, callback: HandOn) -> None:
         """Have *callback* called with what the broker returns, as it was published."""

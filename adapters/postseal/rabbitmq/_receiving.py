@@ -14,15 +14,16 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from postseal.core import KeyUnavailable, Opened, Verdict
 from postseal.rabbitmq._inside import put_back
 from postseal.rabbitmq._message import Bound, lies_at
-from postseal.rabbitmq._settling import Place, pause_after
+from postseal.rabbitmq._settling import MAX_PLACES, Place, pause_after
 
 if TYPE_CHECKING:
+    from postseal.core.opened import Parts
     from postseal.rabbitmq._channel import Guard
 
 __all__ = ["Consumer", "Delivery", "Getter", "HandOn"]
@@ -79,10 +80,10 @@ class Consumer:
         self._places = guard.hooks.places.of_queue(queue)
         self._handed = guard.handed
         self._sealer = guard.hooks.sealer
-        self._noted = self._sealer.ledger is not None
         # What comes acknowledged is settled as soon as it was opened: the ledger is told before it is handed on.
-        self._settles = self._noted and auto_ack
-        self._quick_places: Mapping[tuple[str, str], Place] = {} if self._settles else self._places
+        self._settles = self._sealer.ledger is not None and auto_ack
+        self._at_hand: dict[tuple[str, str], Callable[[bytes], Parts | None]] = {}
+        """What opens the common case, by exchange and routing key as a delivery says them."""
         self._off = False
 
     def __repr__(self) -> str:
@@ -90,33 +91,32 @@ class Consumer:
 
     def receive(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
         """Open a message and hand it on; pika calls this for each."""
-        exchange, routing_key = method.exchange, method.routing_key
         if (
             # The common case.
             not self._waiting
             and not self._off
             and properties.content_encoding is None
-            and (place := self._quick_places.get(lies_at(exchange, routing_key, self._queue))) is not None
-            and (opened := place.open(body)) is not None
+            and (unseal := self._at_hand.get((method.exchange, method.routing_key))) is not None
+            and (parts := unseal(body)) is not None
         ):
-            properties.content_type = opened.content_type
+            body, properties.content_type, receipt = parts
             if not self.auto_ack:
-                self._handed[method.delivery_tag] = opened.receipt if self._noted else None
-            self._hand_on(channel, method, properties, opened.body)
+                self._handed[method.delivery_tag] = receipt
+            self._hand_on(channel, method, properties, body)
             return
         if self._off:
             self._hand_on(channel, method, properties, body)
             return
         coordinates: dict[str, str | int] = {
             "queue": self._queue,
-            "exchange": exchange,
-            "routing_key": routing_key,
+            "exchange": method.exchange,
+            "routing_key": method.routing_key,
             "delivery_tag": method.delivery_tag,
             "redelivered": method.redelivered,
         }
         if not self._waiting:
             try:
-                place = self._places[lies_at(exchange, routing_key, self._queue)]
+                place = self._place(method)
                 opened = self._sealer.open_cached(
                     body,
                     destination=place.destination,
@@ -138,6 +138,20 @@ class Consumer:
                 self._hand_on(channel, method, properties, opened.body)
                 return
         self._line_up(Delivery(method, properties, body, coordinates))
+
+    def _place(self, method: Any) -> Place:
+        """Look up where a message lies, and have what comes from there opened at hand.
+
+        Raises:
+            ConfigError: No policy speaks of it.
+        """
+        place = self._places[lies_at(method.exchange, method.routing_key, self._queue)]
+        if not self._settles:
+            if len(self._at_hand) >= MAX_PLACES:
+                self._at_hand.clear()
+            # It goes by what the policies say now, whenever it is called.
+            self._at_hand[method.exchange, method.routing_key] = place.open
+        return place
 
     # -- waiting in line -------------------------------------------------------------------------------------------
     # While anything waits, one of three goes on with it: another thread, a timer, or the loop.

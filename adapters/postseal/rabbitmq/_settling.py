@@ -14,17 +14,18 @@ from itertools import takewhile
 from operator import itemgetter
 from typing import Final, NamedTuple
 
-from postseal.core import AuditEvent, AuditUnavailable, ConfigError, Opened, Policy, Refused, Sealer, Verdict
+from postseal.core import AuditEvent, AuditUnavailable, ConfigError, Policy, Refused, Sealer, Verdict
 from postseal.core.audit import QuietLog
+from postseal.core.opened import Parts
 from postseal.core.replay import Receipt
 from postseal.core.sealer import SealAtHand
 from postseal.rabbitmq._message import check_policy, destination_of, place_of, speaks_of_rabbitmq
 
-__all__ = ["Handed", "Place", "Places", "Settle", "Turned", "pause_after"]
+__all__ = ["MAX_PLACES", "Handed", "Place", "Places", "Settle", "Turned", "pause_after"]
 
 _log: Final = logging.getLogger("postseal.rabbitmq")
 
-_MAX_PLACES: Final = 4096
+MAX_PLACES: Final = 4096
 """Pairs of exchange and routing key that are kept: replies have a routing key each."""
 _FIRST_PAUSE: Final = 0.25
 """Seconds after the first failure; each further one doubles them."""
@@ -101,8 +102,8 @@ class Place(NamedTuple):
     policy: Policy
     seal: SealAtHand
     """`Sealer.at_hand`."""
-    open: Callable[[bytes], Opened | None]
-    """`Sealer.open_at_hand`."""
+    open: Callable[[bytes], Parts | None]
+    """`Sealer.parts_at_hand`."""
     reader: str
     """Who reads, to the ledger: the queue, where an exchange may have put a copy into each of several."""
 
@@ -151,9 +152,9 @@ class Places(dict[tuple[str, str], Place]):
         generation = sealer.generation
         policy = sealer.policy_for(destination)
         reader = self._queue if pair[0] else ""  # the default exchange puts a message into one queue
-        opens = sealer.open_at_hand(destination, reader)
+        opens = sealer.parts_at_hand(destination, reader)
         place = Place(destination, policy, sealer.at_hand(destination), opens, reader)
-        if len(self) >= _MAX_PLACES:
+        if len(self) >= MAX_PLACES:
             self.clear()
         self[pair] = place
         if sealer.generation != generation:  # other rules were taken over meanwhile: not for the next message
@@ -166,7 +167,7 @@ class Places(dict[tuple[str, str], Place]):
             return self
         places = self._of_queues.get(queue)
         if places is None:
-            if len(self._of_queues) >= _MAX_PLACES:
+            if len(self._of_queues) >= MAX_PLACES:
                 self._of_queues.clear()
             places = self._of_queues[queue] = Places(self._sealer, queue)
         return places

@@ -5,7 +5,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PySlice};
 
-use crate::open::body_by;
+use crate::open::{body_by, parts_by};
 use crate::seal::Writer;
 
 /// Seals for one destination, or opens what lay there.
@@ -77,6 +77,17 @@ impl Hand {
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let Some((data, short)) = self.short(py, envelope)? else { return Ok(None) };
         self.unless_refused(py, body_by(&short, data))
+    }
+
+    /// Do what `Incoming.quick_parts` does.
+    #[pyo3(signature = (envelope, /))]
+    fn parts<'py>(
+        &self,
+        py: Python<'py>,
+        envelope: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some((data, short)) = self.short(py, envelope)? else { return Ok(None) };
+        self.unless_refused(py, parts_by(&short, data))
     }
 
     /// Tell the garbage collector what is held.

@@ -7,7 +7,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyMemoryView, PySlice};
+use pyo3::types::{PyBytes, PyMemoryView, PySlice, PyTuple};
 
 use crate::bytes::{Head, join, read};
 use crate::seal::Places;
@@ -54,6 +54,7 @@ pub struct Opener {
     opened: Py<PyAny>,
     new: Py<PyAny>,
     facts: Py<PyAny>,
+    content_type: Py<PyAny>,
     invalid_signature: Py<PyAny>,
     invalid_tag: Py<PyAny>,
     wrong_signature: Py<PyAny>,
@@ -82,7 +83,7 @@ struct Found<'a> {
 #[pymethods]
 impl Opener {
     #[new]
-    #[pyo3(signature = (*, key, decrypt, skeleton, places, before, recipients, behind, signature, verify, verify_unbound, begin_mac, ends, bound, external, unbound, check_time, timed, clock, monotonic, opened, new, facts, invalid_signature, invalid_tag, wrong_signature, forged, other, note, count, kinds))]
+    #[pyo3(signature = (*, key, decrypt, skeleton, places, before, recipients, behind, signature, verify, verify_unbound, begin_mac, ends, bound, external, unbound, check_time, timed, clock, monotonic, opened, new, facts, content_type, invalid_signature, invalid_tag, wrong_signature, forged, other, note, count, kinds))]
     #[allow(clippy::too_many_arguments, clippy::needless_pass_by_value)] // what the closure in Python has from around it
     fn new(
         py: Python<'_>,
@@ -108,6 +109,7 @@ impl Opener {
         opened: Py<PyAny>,
         new: Py<PyAny>,
         facts: Py<PyAny>,
+        content_type: Py<PyAny>,
         invalid_signature: Py<PyAny>,
         invalid_tag: Py<PyAny>,
         wrong_signature: Py<PyAny>,
@@ -145,6 +147,7 @@ impl Opener {
             opened,
             new,
             facts,
+            content_type,
             invalid_signature,
             invalid_tag,
             wrong_signature,
@@ -172,9 +175,7 @@ impl Opener {
         let message_id = PyBytes::new(py, &holes.message_id);
         let opened = self.new.bind(py).call1((&self.opened,))?;
         if let Some(note) = &self.note {
-            let tag = found.ciphertext.end.saturating_sub(TAG_SIZE)..found.ciphertext.end;
-            let tag = PyBytes::new(py, data.as_bytes().get(tag).unwrap_or_default());
-            let receipt = note.bind(py).call1((&message_id, tag))?;
+            let receipt = noted(note.bind(py), data, &found, &message_id)?;
             if receipt.is_none() {
                 return Ok(None); // the whole way says what it is
             }
@@ -204,6 +205,7 @@ impl Opener {
             &self.opened,
             &self.new,
             &self.facts,
+            &self.content_type,
             &self.invalid_signature,
             &self.invalid_tag,
             &self.wrong_signature,
@@ -244,6 +246,29 @@ impl Opener {
         let Some((_, body)) = self.unseal(py, data, &found, py.None().bind(py))? else { return Ok(None) };
         self.count.bind(py).call0()?;
         Ok(Some(body))
+    }
+
+    /// Open `data`, with nothing beside it, and give its body, its content type and its receipt; none where it must go the whole way.
+    pub fn parts<'py>(
+        &self,
+        py: Python<'py>,
+        data: &Bound<'py, PyBytes>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Some(found) = self.find(data.as_bytes()) else {
+            let Some(other) = &self.other else { return Ok(None) };
+            return parts_by(other.bind(py), data);
+        };
+        let none = py.None().into_bound(py);
+        let Some((holes, body)) = self.unseal(py, data, &found, &none)? else { return Ok(None) };
+        let mut receipt = none;
+        if let Some(note) = &self.note {
+            receipt = noted(note.bind(py), data, &found, &PyBytes::new(py, &holes.message_id))?;
+            if receipt.is_none() {
+                return Ok(None); // the whole way says what it is
+            }
+        }
+        self.count.bind(py).call0()?;
+        Ok(Some(PyTuple::new(py, [body, self.content_type.bind(py).clone(), receipt])?.into_any()))
     }
 
     /// Do steps 5 to 10 with what was `found`; none where it must go the whole way.
@@ -404,6 +429,38 @@ pub fn body_by<'py>(
     }
     let opened = way.call1((data, py.None()))?;
     if opened.is_none() { Ok(None) } else { opened.getattr(intern!(py, "body")).map(Some) }
+}
+
+/// Give body, content type and receipt of what `way` opens, likewise.
+pub fn parts_by<'py>(
+    way: &Bound<'py, PyAny>,
+    data: &Bound<'py, PyBytes>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = way.py();
+    if let Some(opener) = way.getattr_opt(intern!(py, "__self__"))?
+        && let Ok(opener) = opener.cast_exact::<Opener>()
+    {
+        return opener.get().parts(py, data);
+    }
+    let opened = way.call1((data, py.None()))?;
+    if opened.is_none() {
+        return Ok(None);
+    }
+    let names = [intern!(py, "body"), intern!(py, "content_type"), intern!(py, "receipt")];
+    let parts = names.map(|name| opened.getattr(name));
+    Ok(Some(PyTuple::new(py, parts.into_iter().collect::<PyResult<Vec<_>>>()?)?.into_any()))
+}
+
+/// Have `note` note what was `found` in the ledger, and return the receipt; Python's None where more is to be said of it.
+fn noted<'py>(
+    note: &Bound<'py, PyAny>,
+    data: &Bound<'py, PyBytes>,
+    found: &Found<'_>,
+    message_id: &Bound<'py, PyBytes>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let tag = found.ciphertext.end.saturating_sub(TAG_SIZE)..found.ciphertext.end;
+    let tag = PyBytes::new(note.py(), data.as_bytes().get(tag).unwrap_or_default());
+    note.call1((message_id, tag))
 }
 
 /// Turn the error `wrong` of `result` into the one that leaves, which `how` raises.

@@ -5,7 +5,7 @@ from typing import Any, final
 
 from postseal.core.crypto import HmacContext, RandomBytes
 from postseal.core.datakeys import OpenedKey, SealingKey
-from postseal.core.opened import Facts, Opened
+from postseal.core.opened import Facts, Opened, Parts
 from postseal.core.signing import Sign, Verify
 
 @final
@@ -62,6 +62,7 @@ class Opener:
         opened: type[Opened],
         new: Callable[[type[Opened]], Opened],
         facts: Facts,
+        content_type: str | None,
         invalid_signature: type[Exception],
         invalid_tag: type[Exception],
         wrong_signature: Callable[[], None],
@@ -89,6 +90,7 @@ class Hand:
     def seal(self, body: bytes, content_type: str | None = None, /) -> bytes | None: ...
     def open(self, envelope: bytes, /) -> Opened | None: ...
     def body(self, envelope: bytes, /) -> bytes | None: ...
+    def parts(self, envelope: bytes, /) -> Parts | None: ...
 
 def encode(data: bytes, /) -> str: ...
 def decode(text: str, /) -> bytes | None: ...

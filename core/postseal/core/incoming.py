@@ -23,7 +23,7 @@ from postseal.core.learnt import (
     short_way,
     wrong_signature,
 )
-from postseal.core.opened import Facts, Opened, Verified, varying_of
+from postseal.core.opened import Facts, Opened, Parts, Verified, varying_of
 from postseal.core.outgoing import UNBOUND
 from postseal.core.policy import Policies, Policy
 from postseal.core.signing import KeyRing, Origin, SigningKey
@@ -406,6 +406,11 @@ class Incoming:
         if self.register is not None or (opened := self.quick(data)) is None:
             return None
         return opened.body
+
+    def quick_parts(self, data: bytes) -> Parts | None:
+        """Like `quick`, for who needs body, content type and receipt alone."""
+        opened = self.quick(data)
+        return None if opened is None else opened.parts
 
     def _shapes_of(self, envelope: Envelope, skeleton: Skeleton) -> Shapes:
         outer, recipients = envelope.outer, len(envelope.recipients_bytes)

@@ -235,6 +235,7 @@ def short_way(  # noqa: C901, PLR0915 - see above
             opened=Opened,
             new=_new,
             facts=facts,
+            content_type=header.content_type,
             invalid_signature=InvalidSignature,
             invalid_tag=InvalidTag,
             wrong_signature=wrong_signature,

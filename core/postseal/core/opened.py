@@ -14,13 +14,17 @@ from postseal.core.wire import Header
 if TYPE_CHECKING:
     from postseal.core.replay import Receipt
 
-__all__ = ["Facts", "Opened", "Varying", "Verified", "reference_of", "varying_of"]
+__all__ = ["Facts", "Opened", "Parts", "Varying", "Verified", "reference_of", "varying_of"]
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 Varying: TypeAlias = tuple[int, int, bytes, int | None]
 """What differs between messages that have their `Facts` in common: seconds, milliseconds, message id, expiry."""
+
+
+Parts: TypeAlias = "tuple[bytes, str | None, Receipt | None]"
+"""A message that was opened, without its facts: body, content type and receipt. Quicker to make than an `Opened`."""
 
 
 class Facts(NamedTuple):
@@ -143,6 +147,11 @@ class Opened(Verified):
     def receipt(self) -> Receipt | None:
         """What `Sealer.settled` takes in the place of the message; None where there is nothing to be noted."""
         return getattr(self, "_receipt", None)
+
+    @property
+    def parts(self) -> Parts:
+        """Body, content type and receipt."""
+        return self.body, self.content_type, self.receipt
 
     def judged(self, verdict: Verdict, receipt: Receipt) -> Opened:
         """Note what the ledger says of it."""

@@ -31,7 +31,7 @@ from postseal.core.errors import (
 from postseal.core.forking import ForkSafeLock
 from postseal.core.incoming import Beside, Examined, Incoming
 from postseal.core.keys import KeyContext, KeyProvider
-from postseal.core.opened import Opened, Verified, reference_of, varying_of
+from postseal.core.opened import Opened, Parts, Verified, reference_of, varying_of
 from postseal.core.outgoing import LEAST_START, UNBOUND, Outgoing
 from postseal.core.policy import Policies, Policy
 from postseal.core.rules import Rules
@@ -800,6 +800,18 @@ class Sealer:
             return None if way is None else way.quick_body(envelope)
 
         return open_body
+
+    def parts_at_hand(self, destination: str, reader: str = "") -> Callable[[bytes], Parts | None]:
+        """Like `open_at_hand`, for who needs body, content type and receipt alone. Without a ledger, the receipt is None."""
+        incoming, where = self._incoming, (destination, reader) if reader else destination
+        if (compiled := native()) is not None:
+            return self._hand(compiled, incoming, where).parts
+
+        def open_parts(envelope: bytes) -> Parts | None:
+            way = incoming.get(where)  # looked up each time, as in `at_hand`
+            return None if way is None else way.quick_parts(envelope)
+
+        return open_parts
 
     @staticmethod
     def _hand(compiled: Native, ways: Mapping[Any, Any], at: str | tuple[str, str]) -> Hand:

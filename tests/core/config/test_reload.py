@@ -137,11 +137,13 @@ def test_functions_at_hand_look_the_rules_up_each_time(path):
     body = sealer.body_at_hand("kafka:logs")
     envelope = seal(b"1")
     sealer.open(envelope, destination="kafka:logs")
+    parts = sealer.parts_at_hand("kafka:logs")
     assert open_(envelope).body == body(envelope) == b"1"
+    assert parts(envelope) == (b"1", None, None)
     change(path, '"kafka:logs"', '"kafka:trails"')
     sealer.reload()
     assert seal(b"1") is None
-    assert open_(envelope) is body(envelope) is None
+    assert open_(envelope) is body(envelope) is parts(envelope) is None
 
 
 def test_what_others_keep_of_the_rules_is_forgotten_with_them(path):

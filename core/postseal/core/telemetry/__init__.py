@@ -178,11 +178,8 @@ class Telemetry:
                 setattr(sealer, name, self._spanned(getattr(sealer, name), name.partition("_")[0]))
             for name in ("aseal", "aopen"):
                 setattr(sealer, name, self._spanned_async(getattr(sealer, name), name[1:]))
-            for name in (
-                "at_hand",
-                "open_at_hand",
-                "body_at_hand",
-            ):  # adapters ask these first; they answer: go the long way
+            # Adapters ask these first; they answer: go the long way.
+            for name in ("at_hand", "open_at_hand", "body_at_hand", "parts_at_hand"):
                 setattr(sealer, name, lambda *_: lambda *_: None)
 
     def watched(self, name: str, provider: KeyProvider) -> KeyProvider:
