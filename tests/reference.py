@@ -106,6 +106,7 @@ class Opening:
     wrapping_keys: dict[str, bytes] = field(default_factory=dict)
     opening_keys: tuple[bytes, ...] = ()  # PKCS #8, DER
     branch_keys: dict[tuple[str, int], bytes] = field(default_factory=dict)  # by name and version
+    bind_replies: bool = False  # whether it must answer something
     direct: bool = False  # whether the key service encrypts bodies itself
 
 
@@ -637,6 +638,8 @@ def _policy(inner: Inner, opening: Opening) -> None:  # noqa: C901 - one line fo
         raise RefusedError("downgrade", 3, "bound headers")
     if opening.encrypt_headers and not inner.framed:
         raise RefusedError("downgrade", 3, "encrypted headers")
+    if opening.bind_replies and inner.in_reply_to is None:
+        raise RefusedError("downgrade", 3, "no reply")
     if inner.framed:
         _beside(opening, list(opening.encrypt_headers), 3)
     if inner.destination not in (opening.destination, *opening.also_here):

@@ -185,3 +185,12 @@ def test_what_encrypts_no_headers_is_sealed_as_ever():
 def test_a_policy_that_makes_no_sense_says_so(options, told):
     with pytest.raises(ConfigError, match=told):
         policy(**options)
+
+
+@pytest.mark.parametrize("form", HIDING)
+def test_a_message_without_any_header_is_framed_too(form):
+    """SPEC.md 3.5: in privacy it was not, and nobody could open it."""
+    one = party(form, encrypt_headers=["tenant"])
+    for _ in range(3):
+        assert one.open(one.seal(BODY, destination=HERE), destination=HERE).body == BODY
+        assert one.at_hand(HERE)(BODY) is None

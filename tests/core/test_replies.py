@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from postseal.core import ConfigError, HmacKey, KeyRing, Policy, Refused, Sealer, Verdict
+from postseal.core.replies import Requests
 from tests.core.kit import FORMS, HERE, Clock, CountedKeys, party
 
 THERE = "kafka:answers"
@@ -140,3 +141,41 @@ def test_a_reply_that_was_sealed_by_hand_passes_a_protected_client_as_it_is():
     reply = one.seal(b"!", destination=THERE, in_reply_to=one.sealer.reference(request))
     assert one.seal(reply, destination=THERE) == reply
     assert one.keys.unwrapped == 0
+
+
+# -- bind_replies ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_where_a_policy_wants_replies_alone_nothing_else_is_sealed_or_opened(form):
+    one = party(form, destinations=[HERE, THERE])
+    strict = party(form, destinations=[HERE, THERE], bind_replies=True)
+    news = one.seal(b"news", destination=THERE)
+    for body in (b"news", b"other news"):
+        with pytest.raises(ConfigError, match="names no request"):
+            strict.seal(body, destination=THERE)
+        with pytest.raises(ConfigError, match="names no request"):
+            asyncio.run(strict.aseal(body, destination=THERE))
+        assert strict.at_hand(THERE)(body) is None
+    assert refusal(lambda: strict.open(news, destination=THERE)) is Verdict.DOWNGRADE
+    reply = strict.seal(b"answer", destination=THERE, in_reply_to="ab" * 32)
+    for _ in range(2):
+        assert strict.open(reply, destination=THERE).body == b"answer"
+        assert strict.open_at_hand(THERE)(reply) is None
+
+
+def test_what_was_asked_and_heard_is_bounded():
+    requests = Requests()
+    for number in range(70_000):
+        requests.asked("answers", (f"c-{number}",), "aa")
+        requests.heard("kafka:answers", (number, None), "bb")
+    assert len(requests._asked) == len(requests._heard) == 65_536
+    assert requests.demanded("answers", "c-69999") == "aa"
+    assert requests.demanded("answers", "c-1") == "00" * 32  # forgotten: what nothing fulfils
+    assert requests.demanded("other", "c-69999") == "00" * 32
+    assert requests.demanded("answers", None) == "00" * 32
+    assert requests.answered("kafka:answers", 69_999) == "bb"
+    assert requests.answered("kafka:answers", 1) is None
+    assert requests.answered("kafka:answers", None) is None
+    requests.heard("kafka:answers", ("clear",), None)
+    assert requests.answered("kafka:answers", "clear") is None

@@ -402,7 +402,7 @@ def policy_json(m: Message, **changes: Any) -> dict[str, Any]:
         policy["encrypt_headers"] = list(m.encrypted)
     if m.direct:
         policy["direct"] = True
-    if set(changes) - set(policy) - {"encrypt_headers", "direct"}:
+    if set(changes) - set(policy) - {"encrypt_headers", "direct", "bind_replies"}:
         raise KeyError(changes)
     return policy | changes
 
@@ -723,6 +723,7 @@ def direct_opens() -> Iterator[Vector]:
 
 
 def direct_refused() -> Iterator[Vector]:
+    yield refused("downgrade-answers-nothing", "E11: the policy wants replies alone, and it names no request.", "8 step 3", "downgrade", 3, make(PLAIN).envelope, ANSWER, policy=policy_json(ANSWER, bind_replies=True))
     section, context = "3.7", cbor2.dumps(["postseal v1 local", "orders", "kafka:orders"])
     good = make(DIRECT)
     recipient = (ref.LOCAL, b"main-1")

@@ -24,6 +24,7 @@ from postseal.core.replay import Receipt
 from postseal.rabbitmq._aio_receiving import Consumer, Delivery, Getter
 from postseal.rabbitmq._inside import without
 from postseal.rabbitmq._message import Bound, check_bound
+from postseal.rabbitmq._replies import answered, asks
 from postseal.rabbitmq._settling import Handed, Place
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ class Guard:
     def _publisher(self) -> Callable[..., Any]:
         """Make what covers ``basic_publish``: a closure, because it runs for each message."""
         publish, places, seal = self._bare["basic_publish"], self.hooks.places, self._seal
+        sealer = self.hooks.sealer
         line, sent, restored, in_line = asyncio.Lock(), self._sent, self._restored, 0
 
         async def basic_publish(
@@ -123,6 +125,8 @@ class Guard:
                         envelope = await seal(body, place, properties)
                 finally:
                     in_line -= 1
+            if properties.reply_to:
+                asks(sealer, places, properties, envelope)
             headers = properties.headers
             if takes := place.policy.taken_headers:
                 properties = without(properties, takes)
@@ -152,6 +156,7 @@ class Guard:
             headers=bound,
             content_type=properties.content_type or None,
             content_encoding=properties.content_encoding or None,
+            in_reply_to=answered(self.hooks.sealer, place, properties),
         )
 
     def _restored(self, answer: Any) -> Any:

@@ -21,6 +21,7 @@ from postseal.core import KeyUnavailable, Opened
 from postseal.rabbitmq._aio_iterators import tell_iterator
 from postseal.rabbitmq._message import Bound, lies_at
 from postseal.rabbitmq._receiving import restore
+from postseal.rabbitmq._replies import demanded, hears
 from postseal.rabbitmq._settling import Place, Settle, Turned, pause_after
 
 if TYPE_CHECKING:
@@ -125,18 +126,28 @@ class Consumer:
                 return None
             receipt = None
             if isinstance(result, Opened):
-                message, receipt = with_opened(message, result), result.receipt
+                message, receipt = self._with_opened(message, result), result.receipt
             self._guard.hand(delivery, receipt, auto_ack=self.auto_ack)
         answer = self._hand_on(message)
         return await answer if inspect.isawaitable(answer) else answer
 
+    def _with_opened(self, message: DeliveredMessage, opened: Opened) -> DeliveredMessage:
+        """Return *message* as it was sealed, and note a request."""
+        message = with_opened(message, opened)
+        properties = message.header.properties
+        if properties.reply_to:
+            hears(self._sealer, self._places, properties, opened)
+        return message
+
     def _at_hand(self, message: DeliveredMessage) -> Parts | None:
         """Open a message in the common case, in which nothing has to be known of it but its body."""
         frame: Any = message.delivery
+        properties = message.header.properties
         if (
             self._waiting
             or self._off
-            or message.header.properties.content_encoding is not None
+            or properties.content_encoding is not None
+            or (properties.reply_to and self._sealer.binds_replies)
             or (place := self._quick_places.get(lies_at(frame.exchange, frame.routing_key, self._queue)))
             is None
         ):
@@ -164,6 +175,7 @@ class Consumer:
             "headers": Bound(properties, sent=False),
             "content_encoding": properties.content_encoding,
             "coordinates": delivery.coordinates,
+            "in_reply_to": demanded(self._sealer, place, properties),
         }
 
     # -- waiting in line -------------------------------------------------------------------------------------------

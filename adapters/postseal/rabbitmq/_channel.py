@@ -20,6 +20,7 @@ from postseal.core.replay import Receipt
 from postseal.rabbitmq._inside import without
 from postseal.rabbitmq._message import Bound, check_bound, quarantine_headers
 from postseal.rabbitmq._receiving import Consumer, Delivery, Getter, HandOn
+from postseal.rabbitmq._replies import answered, asks
 from postseal.rabbitmq._settling import MAX_PLACES, Handed, Place, Settle, Turned, pause_after
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ class Guard:
         """Make what covers ``basic_publish``: a closure, because it runs for each message."""
         publish, places, seal, sent = self._bare["basic_publish"], self.hooks.places, self._seal, self.sent
         at_hand: dict[tuple[str, str], SealAtHand] = {}
+        sealer = self.hooks.sealer
 
         def basic_publish(
             exchange: str,
@@ -129,6 +131,8 @@ class Guard:
                 envelope = seal(body, place, properties)
                 if takes := place.policy.taken_headers:
                     shown, properties = properties, without(properties, takes)
+            if properties is not None and properties.reply_to:
+                asks(sealer, places, properties, envelope)
             if mandatory:
                 sent.keep(envelope, body, None if shown is properties or shown is None else shown.headers)
             publish(exchange, routing_key, envelope, properties, mandatory)
@@ -147,6 +151,7 @@ class Guard:
             headers=bound,
             content_type=None if properties is None else properties.content_type,
             content_encoding=None if properties is None else properties.content_encoding,
+            in_reply_to=answered(self.hooks.sealer, place, properties),
         )
 
     def add_on_return_callback(self, callback: HandOn) -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from postseal.core import KeyUnavailable, Opened, Verdict
 from postseal.rabbitmq._inside import put_back
 from postseal.rabbitmq._message import Bound, lies_at
+from postseal.rabbitmq._replies import demanded, hears
 from postseal.rabbitmq._settling import MAX_PLACES, Place, pause_after
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ class Consumer:
             not self._waiting
             and not self._off
             and properties.content_encoding is None
+            and (not properties.reply_to or not self._sealer.binds_replies)
             and (unseal := self._at_hand.get((method.exchange, method.routing_key))) is not None
             and (parts := unseal(body)) is not None
         ):
@@ -124,6 +126,7 @@ class Consumer:
                     content_encoding=properties.content_encoding,
                     coordinates=coordinates,
                     reader=place.reader,
+                    in_reply_to=demanded(self._sealer, place, properties),
                 )
                 self._note(opened)
             except KeyUnavailable:
@@ -132,7 +135,7 @@ class Consumer:
                 self._guard.turn(self, Delivery(method, properties, body, coordinates), error)
                 return
             if opened is not None:
-                restore(properties, opened)
+                self._restore(properties, opened)
                 if not self.auto_ack:
                     self._handed[method.delivery_tag] = opened.receipt
                 self._hand_on(channel, method, properties, opened.body)
@@ -152,6 +155,12 @@ class Consumer:
             # It goes by what the policies say now, whenever it is called.
             self._at_hand[method.exchange, method.routing_key] = place.open
         return place
+
+    def _restore(self, properties: Any, opened: Opened) -> None:
+        """Let *properties* be those that were sealed, and note a request."""
+        restore(properties, opened)
+        if properties.reply_to:
+            hears(self._sealer, self._places, properties, opened)
 
     # -- waiting in line -------------------------------------------------------------------------------------------
     # While anything waits, one of three goes on with it: another thread, a timer, or the loop.
@@ -187,6 +196,7 @@ class Consumer:
                 content_encoding=properties.content_encoding,
                 coordinates=delivery.coordinates,
                 reader=place.reader,
+                in_reply_to=demanded(self._sealer, place, properties),
             )
             self._note(opened)
             return opened  # noqa: TRY300 - the story goes on where it is returned
@@ -254,7 +264,7 @@ class Consumer:
         if isinstance(result, Exception):
             self._guard.turn(self, delivery, result)
             return
-        restore(delivery.properties, result)
+        self._restore(delivery.properties, result)
         self._guard.hand(self, delivery, result.receipt)
         self._hand_on(self._guard.channel, delivery.method, delivery.properties, result.body)
 

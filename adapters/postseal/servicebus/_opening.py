@@ -13,6 +13,7 @@ from postseal.core.wire import decode
 from postseal.servicebus._copies import keep_as_it_came
 from postseal.servicebus._flow import Flow
 from postseal.servicebus._message import beside_of, envelope_of, fields_of, show_opened
+from postseal.servicebus._replies import demanded, hears
 from postseal.servicebus._session import stands_for_a_state
 from postseal.servicebus._settling import Place, Settling, Turned
 
@@ -95,7 +96,9 @@ class Opening:
             return
         coordinates = self._coordinates(message)
         try:
-            beside = beside_of(fields_of(raw.properties), raw.application_properties, policy)
+            fields = fields_of(raw.properties)
+            beside = beside_of(fields, raw.application_properties, policy)
+            beside |= demanded(self._sealer, policy, fields)
         except (AttributeError, KeyError, TypeError):
             raise self._refusal(
                 "its properties are not of the types that AMQP demands", coordinates
@@ -121,6 +124,8 @@ class Opening:
             show_opened(message, opened)
         except ValueError as error:
             raise self._refusal(str(error), coordinates) from None
+        if fields.get("reply_to"):
+            hears(self._sealer, fields, opened)
 
     def _refusal(
         self, detail: str, coordinates: dict[str, str | int], verdict: Verdict = Verdict.MALFORMED

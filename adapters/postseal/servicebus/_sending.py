@@ -13,14 +13,15 @@ from postseal.core.policy import Policy
 from postseal.servicebus._flow import Flow, run
 from postseal.servicebus._in_force import InForce
 from postseal.servicebus._message import Draft, Sealed, bound_by, draft_of, raw_of
+from postseal.servicebus._replies import answered, asks
 from postseal.servicebus._session import stands_for_a_state
 
 __all__ = ["Batch", "Sending"]
 
 _SLACK: Final = 64
 """Bytes by which two envelopes of equal body and content type may differ: lengths of lengths, wrapped keys of another data key."""
-_DIRECT: Final = 2048
-"""Bytes that sealing is taken to add where the key service encrypts bodies itself, before one was sealed."""
+_UNSEEN: Final = 2048
+"""Bytes that sealing is taken to add before one was sealed, where none can be sealed for that alone."""
 
 
 class Sending:
@@ -115,20 +116,26 @@ class Sending:
                 "a message cannot have the content_encoding that states of sessions are bound to"
             )
         return self._seal(
-            draft.body, destination=self.destination, content_type=draft.content_type, **draft.beside
+            draft.body,
+            destination=self.destination,
+            content_type=draft.content_type,
+            **draft.beside,
+            **answered(self.sealer, self.destination, self.policy, draft.parts.get("properties", {})),
         )
 
     def _made(self, draft: Draft, envelope: bytes) -> Sealed:
         if (added := len(envelope) - len(draft.body)) > 0:  # not where it was sealed before
             self.added = added - len(draft.content_type or "")
+        if draft.parts and draft.parts["properties"].get("reply_to"):
+            asks(self.sealer, draft.parts["properties"], envelope)
         return draft.finished(envelope, self)
 
     # -- batches ---------------------------------------------------------------------------------------------------
 
     def warm_up(self) -> Flow[None]:
         """Have a data key at hand before a batch is filled, where filling it cannot wait for one."""
-        if self.policy.direct:
-            return  # there is none, and what is sealed for nothing would cost a call
+        if self.policy.direct or self.policy.bind_replies:
+            return  # what is sealed for nothing would cost a call, or answers nothing
         if self.waits and not self.passes and (self.added is None or self.policy.data_key.max_messages > 1):
             beside: dict[str, Any] = {"headers": {}} if self.policy.bind_headers else {}
             yield from self.finish(Draft({}, b"", None, beside))
@@ -201,7 +208,8 @@ class Batch:
         generation, draft = self._sending.sealer.generation, draft_of(raw, self._sending.policy)
         sealed = None if self.put_off else self._sending.seal_now(draft, generation)
         if sealed is None:
-            added = self._sending.added or (_DIRECT if self._sending.policy.direct else 0)
+            policy = self._sending.policy
+            added = self._sending.added or (_UNSEEN if policy.direct or policy.bind_replies else 0)
             size = len(draft.body) + len(draft.content_type or "") + added + _SLACK
             sealed = draft.finished(bytes(size), self._sending)
             sealed.draft = draft

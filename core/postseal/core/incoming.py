@@ -198,6 +198,8 @@ class Incoming:
             raise Refused(Verdict.DOWNGRADE, "a header that the policy binds is not bound")
         if self.policy.encrypt_headers and not header.framed:
             raise Refused(Verdict.DOWNGRADE, "no headers are encrypted with it, and the policy encrypts some")
+        if self.policy.bind_replies and header.in_reply_to is None:
+            raise Refused(Verdict.DOWNGRADE, "it answers no request, and the policy demands one")
 
     @staticmethod
     def _check_beside(names: tuple[str, ...], beside: Beside) -> None:

@@ -129,7 +129,9 @@ class Outgoing:
         self._direct = direct
         self.frames = bool(policy.encrypt_headers)
         """Whether headers are encrypted with the body."""
-        self.plain: SealingKeys | None = None if self.passes or policy.bind_headers or self.frames else keys
+        self.renewed: Renewed | None = None
+        """What signs with one key after another: before each message, ask it whether it is due."""
+        self.plain: SealingKeys | None = self._plain()
         """`keys`, where nothing has to be known of a message but its body."""
         self._sender = sender
 
@@ -144,18 +146,28 @@ class Outgoing:
         self._ring = None if self.passes else ring
         self._lock = ForkSafeLock()
         self._signing: _Signing | None = None
-        self.renewed: Renewed | None = None
-        """What signs with one key after another: before each message, ask it whether it is due."""
         if self._ring is not None:
             self._ring.watch(self)
             with self._lock:
                 self._signing = self._signs(self._ring)
 
+    def _plain(self) -> SealingKeys | None:
+        policy = self.policy
+        if (
+            self.passes
+            or policy.bind_headers
+            or self.frames
+            or policy.bind_replies
+            or self.renewed is not None
+        ):
+            return None
+        return self.keys
+
     def _signs(self, ring: KeyRing) -> _Signing:
         sender, destination = self._sender, self.destination
         key = ring.signing_key(sender)
         self.renewed = key if isinstance(key, Renewed) else None
-        self.plain = None if self.policy.bind_headers or self.renewed is not None else self.keys
+        self.plain = self._plain()
         if isinstance(key, Renewed):
             if key.sender != sender:
                 raise ConfigError(f"{key} signs as {key.sender!r} here, and not as {sender!r}")

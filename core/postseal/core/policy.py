@@ -60,6 +60,8 @@ class Policy(Value):
         bind_headers: Names of application headers that are authenticated with the body.
         encrypt_headers: Names of application headers that travel inside the envelope, encrypted with the body; the broker gets none of
             them. Only where the body is hidden.
+        bind_replies: Whether messages here are replies: each names the request that it answers, and one that names none is not sealed, and
+            refused. Adapters of RabbitMQ and Service Bus name and demand it themselves, by correlation id.
         bind_ordering_key: Authenticate the Kafka record key, the SQS message group id and the like, too.
         mode: ``"enforce"``; ``"tolerate"`` also accepts clear text until *tolerate_until*; ``"observe"`` seals nothing, hands on clear
             text, and tells what *enforce* would refuse; ``"off"`` touches nothing.
@@ -86,6 +88,7 @@ class Policy(Value):
         "accept_from",
         "bind_headers",
         "bind_ordering_key",
+        "bind_replies",
         "consume_mode",
         "data_key",
         "destinations",
@@ -121,6 +124,7 @@ class Policy(Value):
     sensitive: bool
     bind_headers: tuple[str, ...]
     encrypt_headers: tuple[str, ...]
+    bind_replies: bool
     bind_ordering_key: bool
     mode: Mode
     produce_mode: Mode | None
@@ -150,6 +154,7 @@ class Policy(Value):
         sensitive: bool = False,
         bind_headers: Iterable[str] = (),
         encrypt_headers: Iterable[str] = (),
+        bind_replies: bool = False,
         bind_ordering_key: bool = False,
         mode: Mode = "enforce",
         produce_mode: Mode | None = None,
@@ -177,6 +182,7 @@ class Policy(Value):
             sensitive=sensitive,
             bind_headers=bind_headers,
             encrypt_headers=encrypt_headers,
+            bind_replies=bind_replies,
             bind_ordering_key=bind_ordering_key,
             mode=mode,
             produce_mode=produce_mode,

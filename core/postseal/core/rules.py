@@ -52,6 +52,7 @@ class Rules:
     ) -> None:
         self.sender = check_name(sender, "sender")
         self.policies = Policies(policies)
+        self.binds_replies = any(policy.bind_replies for policy in self.policies)
         self.providers: dict[str, KeyProvider] = {}
         """By the name of the policy, as all below."""
         self.rings: dict[str, KeyRing] = {}

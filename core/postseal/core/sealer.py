@@ -34,6 +34,7 @@ from postseal.core.keys import KeyContext, KeyProvider
 from postseal.core.opened import Opened, Parts, Verified, reference_of, varying_of
 from postseal.core.outgoing import LEAST_START, UNBOUND, Outgoing
 from postseal.core.policy import Policies, Policy
+from postseal.core.replies import Requests
 from postseal.core.rules import Rules
 from postseal.core.signing import Ask, KeyRing, deduplication_key
 from postseal.core.wire import (
@@ -192,6 +193,8 @@ class Sealer:
         self._reference_store = references
         _check_references(self._references, self._rules.policies)
         self._windows: Windows | None = None
+        self.requests = Requests()
+        """What was asked and heard, and may yet be answered: for adapters."""
         self._clock = clock
         self._monotonic = monotonic
         self._random = random
@@ -424,7 +427,7 @@ class Sealer:
         if body[:1] >= LEAST_START and looks_sealed(body):
             return self._pass_sealed(way, body, destination, beside)
         expires = None if expires_at is None else _seconds(expires_at)
-        reply = None if in_reply_to is None else _reference(in_reply_to)
+        reply = None if in_reply_to is None and not way.policy.bind_replies else _answers(way, in_reply_to)
         if way.frames:
             body = _frame(way.policy.encrypt_headers, beside and beside.headers, body)
         keys, size = way.keys, len(body)
@@ -474,7 +477,7 @@ class Sealer:
         if body[:1] >= LEAST_START and looks_sealed(body):
             return await self._pass_sealed_async(way, body, destination, beside)
         expires = None if expires_at is None else _seconds(expires_at)
-        reply = None if in_reply_to is None else _reference(in_reply_to)
+        reply = None if in_reply_to is None and not way.policy.bind_replies else _answers(way, in_reply_to)
         if way.frames:
             body = _frame(way.policy.encrypt_headers, beside.headers, body)
         keys, size = way.keys, len(body)
@@ -578,6 +581,10 @@ class Sealer:
         data = _as_bytes(envelope)
         header = decode(data if self._references is None else self._references.known(data)).header
         return reference_of(header, varying_of(header)).hex()
+
+    def whole(self, envelope: bytes) -> bytes:
+        """Return the whole form of an *envelope* that was just sealed here and may be in the short one (``key_by_reference``)."""
+        return envelope if self._references is None else self._references.known(envelope)
 
     # -- opening ---------------------------------------------------------------------------------------------------
 
@@ -975,6 +982,11 @@ class Sealer:
         return tuple(self._rules.policies)
 
     @property
+    def binds_replies(self) -> bool:
+        """Whether any policy says so."""
+        return self._rules.binds_replies
+
+    @property
     def sender(self) -> str:
         """Who we are."""
         return self._rules.sender
@@ -1328,6 +1340,16 @@ class Sealer:
             refused = _as_refused(error, destination)
             raise refused from _cause(error, refused)
         return body
+
+
+def _answers(way: Outgoing, in_reply_to: Verified | str | None) -> bytes:
+    """Return the reference of the request that a message answers, where its policy may demand one."""
+    if in_reply_to is None:
+        raise ConfigError(
+            f"{way.destination!r} takes replies alone (bind_replies of policy {way.policy.name!r}), and this one names no request: give "
+            "seal() in_reply_to, or answer with the correlation id of a request that was opened by this sealer. Nothing was sealed"
+        )
+    return _reference(in_reply_to)
 
 
 def _frame(names: tuple[str, ...], headers: Headers | None, body: bytes) -> bytes:

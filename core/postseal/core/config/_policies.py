@@ -131,6 +131,12 @@ POLICY: Final = Table(
         "Application headers that travel inside the envelope, encrypted with the body. The broker gets none of them.",
     ),
     Option(
+        "bind_replies",
+        Flag(),
+        "Whether messages here are replies: each names its request, and is refused as the reply to another. docs/replies.md.",
+        default=False,
+    ),
+    Option(
         "bind_ordering_key",
         Flag(),
         "Authenticate the Kafka record key, the SQS message group id and the like, too.",
