@@ -193,4 +193,4 @@ def test_a_message_without_any_header_is_framed_too(form):
     one = party(form, encrypt_headers=["tenant"])
     for _ in range(3):
         assert one.open(one.seal(BODY, destination=HERE), destination=HERE).body == BODY
-        assert one.at_hand(HERE)(BODY) is None
+        assert one.sealer.at_hand(HERE)(BODY) is None

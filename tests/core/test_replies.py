@@ -155,13 +155,13 @@ def test_where_a_policy_wants_replies_alone_nothing_else_is_sealed_or_opened(for
         with pytest.raises(ConfigError, match="names no request"):
             strict.seal(body, destination=THERE)
         with pytest.raises(ConfigError, match="names no request"):
-            asyncio.run(strict.aseal(body, destination=THERE))
-        assert strict.at_hand(THERE)(body) is None
+            asyncio.run(strict.sealer.aseal(body, destination=THERE))
+        assert strict.sealer.at_hand(THERE)(body) is None
     assert refusal(lambda: strict.open(news, destination=THERE)) is Verdict.DOWNGRADE
     reply = strict.seal(b"answer", destination=THERE, in_reply_to="ab" * 32)
     for _ in range(2):
         assert strict.open(reply, destination=THERE).body == b"answer"
-        assert strict.open_at_hand(THERE)(reply) is None
+        assert strict.sealer.open_at_hand(THERE)(reply) is None
 
 
 def test_what_was_asked_and_heard_is_bounded():
