@@ -32,7 +32,7 @@ def asks(sealer: Sealer, places: Places, properties: Any, envelope: bytes) -> No
             f"policy {place.policy.name!r} binds replies to requests: a request with reply_to needs a correlation_id. Nothing was sent"
         )
     try:
-        reference = Sealer.reference(sealer.whole(envelope))
+        reference = sealer.reference(envelope)
     except Refused:
         return  # it goes out in clear, as its policy is not in force
     sealer.requests.asked(place.policy.name, (properties.correlation_id,), reference)

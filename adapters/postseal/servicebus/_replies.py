@@ -37,7 +37,7 @@ def asks(sealer: Sealer, fields: Mapping[str, Any], envelope: bytes) -> None:
             "Nothing was sent"
         )
     try:
-        sealer.requests.asked(policy.name, ids, Sealer.reference(sealer.whole(envelope)))
+        sealer.requests.asked(policy.name, ids, sealer.reference(envelope))
     except Refused:
         return  # it goes out in clear, as its policy is not in force
 

@@ -582,10 +582,6 @@ class Sealer:
         header = decode(data if self._references is None else self._references.known(data)).header
         return reference_of(header, varying_of(header)).hex()
 
-    def whole(self, envelope: bytes) -> bytes:
-        """Return the whole form of an *envelope* that was just sealed here and may be in the short one (``key_by_reference``)."""
-        return envelope if self._references is None else self._references.known(envelope)
-
     # -- opening ---------------------------------------------------------------------------------------------------
 
     def open(
