@@ -96,7 +96,7 @@ class Guard:
 
     # -- publishing ------------------------------------------------------------------------------------------------
 
-    def _publisher(self) -> Callable[..., None]:
+    def _publisher(self) -> Callable[..., None]:  # noqa: C901 - see below
         """Make what covers ``basic_publish``: a closure, because it runs for each message."""
         publish, places, seal, sent = self._bare["basic_publish"], self.hooks.places, self._seal, self.sent
         at_hand: dict[tuple[str, str], SealAtHand] = {}
