@@ -17,7 +17,9 @@ from postseal.core import (
     AwsKms,
     AzureKeyVault,
     CombinedKeys,
+    DelegatedKey,
     KeyRefused,
+    KeyRing,
     RedisLedger,
     SqliteLedger,
     VaultTransit,
@@ -25,6 +27,8 @@ from postseal.core import (
 from postseal.core.examining import examine
 from postseal.core.findings import Examined, clock_of, ends_of, room_at
 from postseal.core.keys import KeyContext
+from postseal.core.providers.aws_kms_signing import AwsKmsEs256Key, AwsKmsHmacKey
+from postseal.core.providers.azure_signing import AzureEs256Key
 from postseal.core.resilience import resilient
 from tests.core.key_vault import KeyVaultDouble
 from tests.core.redis_ledger import StandIn
@@ -237,7 +241,7 @@ def test_a_policy_without_data_keys_is_tried_by_a_message(found):
         decrypt = encrypt
 
     (finding,) = found(Denied(), text, grade="bad")
-    assert "right to encrypt and decrypt" in finding.mend
+    assert "right that it names" in finding.mend
 
 
 def test_a_provider_that_does_not_bind_is_found_out(found):
@@ -374,6 +378,31 @@ def test_a_service_that_does_not_answer_is_named(found, kms):
     assert "no answer (EndpointConnectionError)" in says(findings)
 
 
+@pytest.mark.parametrize(
+    ("spec", "usage", "kind"),
+    [("ECC_NIST_P256", "SIGN_VERIFY", AwsKmsEs256Key), ("HMAC_256", "GENERATE_VERIFY_MAC", AwsKmsHmacKey)],
+)
+def test_a_root_of_aws_kms_that_somebody_took_away_is_named(found, kms, spec, usage, kind):
+    """What was delegated goes on for a while: nobody would notice until it ends."""
+    arn = kms.create_key(KeyUsage=usage, KeySpec=spec)["KeyMetadata"]["Arn"]
+    text = FILE.replace(FILE[FILE.index("[signers") : FILE.index("[[policy")], "")
+
+    def ring(arn):
+        return {"billing": KeyRing([DelegatedKey(kind("root", kms, arn), senders=["billing-api"])])}
+
+    assert f"{arn} is enabled" in says(found(local_keys(), text, signers=ring(arn)))
+    kms.schedule_key_deletion(KeyId=arn.rpartition("/")[2], PendingWindowInDays=7)
+    told = says(
+        [
+            each
+            for each in found(local_keys(), text, signers=ring(arn), grade="bad")
+            if each.what == "signers.billing"
+        ]
+    )
+    assert f"{arn} is waiting for deletion" in told
+    assert spec in says(found(local_keys(), text, signers=ring(kms.arn), grade="bad"))
+
+
 # -- Azure Key Vault ---------------------------------------------------------------------------------------------------
 
 
@@ -413,6 +442,18 @@ def test_a_key_of_azure_that_ends_or_could_be_lost_is_named(found, vault, attrib
         if each.grade == grade and each.what == "keys.main"
     ]
     assert words in says(findings)
+
+
+def test_a_root_of_azure_is_asked_by_its_version(found, vault):
+    double, client = vault
+    double.begin_again()
+    text = FILE.replace(FILE[FILE.index("[signers") : FILE.index("[[policy")], "")
+    key = client.create_ec_key("root", curve="P-256")
+    double.keys["root"][-1].attributes["exp"] = time.time() + 3 * 86400
+    ring = KeyRing([DelegatedKey(AzureEs256Key("root", client, key.id), senders=["billing-api"])])
+    told = says(found(local_keys(), text, signers={"billing": ring}))
+    assert f"signers.billing: {key.id} is enabled" in told
+    assert "in 2 days" in told
 
 
 def test_a_vault_that_is_away_or_says_no_is_named(found, vault):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime
 from math import inf
@@ -21,6 +21,7 @@ from weakref import WeakSet
 from postseal.core import crypto
 from postseal.core.crypto import InvalidSignature
 from postseal.core.errors import ConfigError, KeyRefused, KeyUnavailable, Refused, Verdict, nearest
+from postseal.core.findings import Examined, Finding
 from postseal.core.forking import ForkSafeLock
 from postseal.core.signing import (
     Ask,
@@ -208,6 +209,11 @@ class DelegatedKey(RingKey):
     def public_key_fingerprints(self) -> frozenset[bytes]:
         """Of the root's public half; where that has to be fetched, once it was."""
         return self._root.public_key_fingerprints
+
+    def examine(self) -> Iterator[Finding]:
+        """Ask about the root, where it is in a key service."""
+        if isinstance(self._root, Examined):
+            yield from self._root.examine()
 
     @property
     def calls(self) -> object:

@@ -41,7 +41,7 @@ _SLOW: Final = 1.0
 _DENIED: Final = {
     "generate": "give this process the right to make data keys, if the key itself is well",
     "wrap": "give this process the right to encrypt with it: it is not its policy's first, so it wraps; if the key itself is well",
-    "direct": "give this process the right to encrypt and decrypt, if the key itself is well",
+    "message": "give this process the right that it names, if the key itself is well",
     "unwrap": "give this process the right to decrypt, if the key itself is well",
 }
 _AWAY: Final = "look at network, credentials, and the service's own status"
@@ -54,6 +54,7 @@ def examine(
     policies: Iterable[str] = (),
     ledger: Callable[[], Examined] | None = None,
     keys: Mapping[str, KeyProvider] | None = None,
+    signers: Mapping[str, KeyRing] | None = None,
     environ: Mapping[str, str] = os.environ,
     clock: Callable[[], float] = time.time,
     doing: Callable[[str], None] = lambda _: None,
@@ -66,6 +67,7 @@ def examine(
         policies: Names of those to try; all by default.
         ledger: Makes the ledger of settled messages, which no file names.
         keys: Key providers that the program hands in.
+        signers: Key rings, likewise.
         environ: The environment.
         clock: Seconds since the epoch.
         doing: Told what is looked at next.
@@ -74,13 +76,13 @@ def examine(
         ConfigError: There is no such file.
     """
     doing(f"reading {path}")
-    given = dict(keys or {})
+    given, rings = dict(keys or {}), dict(signers or {})
     try:
-        file = PolicyFile.read(path, keys=given)
+        file = PolicyFile.read(path, keys=given, signers=rings)
         for found in file.warnings:
             yield Finding("warning", f"{found.file}:{found.line}", found.text, "mend it, if it is not meant")
         doing("fetching secrets")
-        settings = file.resolve(keys=given, environ=environ)
+        settings = file.resolve(keys=given, signers=rings, environ=environ)
     except PolicyFileError as error:
         for mistake in error.mistakes:
             yield Finding(
@@ -256,6 +258,9 @@ class _Examination:
                 "give the producer the private part",
             )
         for key in ring:
+            if isinstance(key, Examined):
+                self._doing(f"key {key.id!r}: its state")
+                yield from key.examine()
             if key.state == "pending":
                 yield good(f"key {key.id!r} is pending: it verifies, and does not sign yet")
             if (
@@ -293,7 +298,7 @@ class _Examination:
         except KeyRefused as error:
             yield bad(
                 f"no message is sealed and opened: {error}",
-                _DENIED["direct" if policy.direct else "generate"],
+                _DENIED["message"],
             )
         except PostsealError as error:
             yield bad(f"no message is sealed and opened: {error}", "mend what it says")

@@ -12,7 +12,12 @@ from postseal.core.errors import KeyRefused, KeyUnavailable, PostsealError
 from postseal.core.findings import Finding, bad, clock_of, ends_of, good, warning
 from postseal.core.providers._aws_calls import Kms
 
-__all__ = ["examined"]
+__all__ = ["HMAC", "SIGNS", "WRAPS", "examined"]
+
+WRAPS: Final = ("ENCRYPT_DECRYPT", "SYMMETRIC_DEFAULT")
+SIGNS: Final = ("SIGN_VERIFY", "ECC_NIST_P256")
+HMAC: Final = ("GENERATE_VERIFY_MAC", "HMAC_256")
+"""What a key must be for, and of which kind."""
 
 _STATES: Final[Mapping[str, tuple[str, str]]] = {
     "Disabled": ("is disabled", "aws kms enable-key --key-id {}"),
@@ -30,14 +35,14 @@ _STATES: Final[Mapping[str, tuple[str, str]]] = {
 _PASSING: Final = frozenset({"Creating", "Updating"})
 
 
-def examined(kms: Kms, key: str, now: float, *, wraps: bool) -> Iterator[Finding]:
+def examined(kms: Kms, key: str, now: float, *, kind: tuple[str, str] | None = None) -> Iterator[Finding]:
     """Say how *key* is.
 
     Args:
         kms: To ask.
         key: Its ARN or another name of it.
         now: Seconds since the epoch.
-        wraps: Whether it makes data keys, or only opens what it wrapped once.
+        kind: What it must be; None for what only opens what it wrapped once.
     """
     try:
         answer = kms.call("DescribeKey", key, KeyId=key)
@@ -50,8 +55,9 @@ def examined(kms: Kms, key: str, now: float, *, wraps: bool) -> Iterator[Finding
     told: dict[str, Any] = answer.get("KeyMetadata", {})
     arn = str(told.get("Arn", key))
     yield from _state(told, arn, now)
-    if wraps:
-        yield from _kind(told, arn)
+    if kind is not None:
+        yield from _kind(told, arn, kind)
+    if kind == WRAPS:
         yield from _rotation(kms, told, arn)
     yield from clock_of(answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date"), now)
 
@@ -73,11 +79,11 @@ def _state(told: Mapping[str, Any], arn: str, now: float) -> Iterator[Finding]:
     )
 
 
-def _kind(told: Mapping[str, Any], arn: str) -> Iterator[Finding]:
+def _kind(told: Mapping[str, Any], arn: str, wanted: tuple[str, str]) -> Iterator[Finding]:
     usage = told.get("KeyUsage", "ENCRYPT_DECRYPT")
     spec = told.get("KeySpec", told.get("CustomerMasterKeySpec", "SYMMETRIC_DEFAULT"))
-    if (usage, spec) != ("ENCRYPT_DECRYPT", "SYMMETRIC_DEFAULT"):
-        yield bad(f"{arn} is a key for {usage}, {spec}", "take one for ENCRYPT_DECRYPT, SYMMETRIC_DEFAULT")
+    if (usage, spec) != wanted:
+        yield bad(f"{arn} is a key for {usage}, {spec}", f"take one for {wanted[0]}, {wanted[1]}")
 
 
 def _rotation(kms: Kms, told: Mapping[str, Any], arn: str) -> Iterator[Finding]:

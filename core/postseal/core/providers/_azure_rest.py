@@ -115,10 +115,11 @@ class Vault:
         # Two slashes, as the SDK's own client asks for no version.
         return self._ask("get", name, HttpRequest("GET", f"/keys/{name}/{version}"))
 
-    def get_dated(self, name: str) -> tuple[dict[str, Any], object]:
-        """Get the newest version of a key, and what the vault says of the time."""
+    def get_dated(self, name: str, version: str = "") -> tuple[dict[str, Any], object]:
+        """Get a key, and what the vault says of the time."""
         dates: list[object] = []
-        return self._ask("get", name, HttpRequest("GET", f"/keys/{name}/"), dates=dates), (dates or [None])[0]
+        request = HttpRequest("GET", f"/keys/{name}/{version}")
+        return self._ask("get", name, request, dates=dates), (dates or [None])[0]
 
     def sign(self, name: str, version: str, algorithm: str, digest: str) -> dict[str, Any]:
         """Have a digest signed: *digest* and the ``value`` of the answer are base64url without padding."""

@@ -18,18 +18,21 @@ _PURGEABLE: Final = "Purgeable"
 """In a key's recovery level: whoever may purge can destroy it at once. Source: Azure Key Vault, DeletionRecoveryLevel."""
 
 
-def examined(vault: Vault, name: str, now: float, *, wraps: bool) -> Iterator[Finding]:
-    """Say how the newest version of the key *name* is.
+def examined(
+    vault: Vault, name: str, now: float, *, wraps: bool = True, version: str = ""
+) -> Iterator[Finding]:
+    """Say how that *version* of the key *name* is, the newest by default.
 
     Args:
         vault: To ask.
         name: Of the key.
         now: Seconds since the epoch.
-        wraps: Whether it makes data keys, or only opens what it wrapped once.
+        wraps: Whether it makes data keys or signs, or only opens what it wrapped once.
+        version: Of the key.
     """
-    where = f"{vault.url}/keys/{name}"
+    where = f"{vault.url}/keys/{name}" + (f"/{version}" if version else "")
     try:
-        answer, date = vault.get_dated(name)
+        answer, date = vault.get_dated(name, version)
     except KeyRefused as error:
         # Whoever wraps needs the public part; whoever only opens does not.
         mend = "look whether it is there, and enabled; give the role Key Vault Crypto User, or the permission keys/get"
@@ -41,7 +44,7 @@ def examined(vault: Vault, name: str, now: float, *, wraps: bool) -> Iterator[Fi
     told: dict[str, Any] = answer.get("attributes") or {}
     if told.get("enabled") is False:
         yield bad(
-            f"the newest version of {where} is disabled",
+            f"{where} is disabled",
             f"az keyvault key set-attributes --enabled true --id {where}",
         )
     else:

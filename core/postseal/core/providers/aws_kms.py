@@ -21,7 +21,7 @@ from postseal.core.forking import ForkSafeLock
 from postseal.core.keys import KeyContext, NewDataKey, Recipient
 from postseal.core.providers._attempts import first_that_opens
 from postseal.core.providers._aws_calls import ARN, ERRORS, Kms, in_region
-from postseal.core.providers._aws_states import examined
+from postseal.core.providers._aws_states import WRAPS, examined
 
 if TYPE_CHECKING:
     from mypy_boto3_kms.client import KMSClient
@@ -85,9 +85,9 @@ class AwsKms:
 
     def examine(self, *, clock: Callable[[], float] = time.time) -> Iterator[Finding]:
         """Ask AWS KMS about the key that wraps and those that may open: one or two calls each."""
-        yield from examined(self._kms, self._name, clock(), wraps=True)
+        yield from examined(self._kms, self._name, clock(), kind=WRAPS)
         for arn in self._also.values():
-            yield from examined(self._kms, arn, clock(), wraps=False)
+            yield from examined(self._kms, arn, clock())
 
     def generate(self, context: KeyContext) -> NewDataKey:
         """Have AWS KMS make a data key: one call of GenerateDataKey."""

@@ -11,14 +11,16 @@ Source: SPEC.md 7.3; AWS KMS API: Sign, GetPublicKey, GenerateMac, VerifyMac.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from postseal.core import crypto
 from postseal.core.crypto import InvalidSignature
 from postseal.core.errors import ConfigError, KeyRefused, KeyUnavailable
+from postseal.core.findings import Finding
 from postseal.core.forking import ForkSafeLock
 from postseal.core.providers._aws_calls import ARN, InvalidMac, Kms, in_region
+from postseal.core.providers._aws_states import HMAC, SIGNS, examined
 from postseal.core.providers._service_keys import Es256InService, ServiceKey
 from postseal.core.signing import Origin, Sign, Verify
 from postseal.core.wire import Algorithm
@@ -70,6 +72,10 @@ class AwsKmsEs256Key(Es256InService):
 
     def __repr__(self) -> str:
         return f"<AwsKmsEs256Key {self.id!r} {self._arn}>"
+
+    def examine(self, *, clock: Callable[[], float] = time.time) -> Iterator[Finding]:
+        """Ask AWS KMS about the key: one call."""
+        yield from examined(self._kms, self._arn, clock(), kind=SIGNS)
 
     def _ask_for_public_key(self) -> crypto.P256PublicKey:
         answer = self._call("GetPublicKey")
@@ -143,6 +149,10 @@ class AwsKmsHmacKey(ServiceKey):
 
     def __repr__(self) -> str:
         return f"<AwsKmsHmacKey {self.id!r} {self._arn}>"
+
+    def examine(self, *, clock: Callable[[], float] = time.time) -> Iterator[Finding]:
+        """Ask AWS KMS about the key: one call."""
+        yield from examined(self._kms, self._arn, clock(), kind=HMAC)
 
     def signer(self, sender: str, destination: str, prefix: bytes = b"") -> Sign:  # noqa: ARG002 - one key for all
         """Return the function that has AWS KMS make a MAC: one call of GenerateMac."""

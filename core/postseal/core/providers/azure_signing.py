@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from postseal.core import crypto
 from postseal.core.errors import ConfigError
+from postseal.core.findings import Finding
 from postseal.core.providers._azure_keys import encode, signature_of, signing_key_of
 from postseal.core.providers._azure_rest import Vault
+from postseal.core.providers._azure_states import examined
 from postseal.core.providers._service_keys import Es256InService
 
 if TYPE_CHECKING:
@@ -76,6 +78,10 @@ class AzureEs256Key(Es256InService):
 
     def __repr__(self) -> str:
         return f"<AzureEs256Key {self.id!r} {self._where}>"
+
+    def examine(self, *, clock: Callable[[], float] = time.time) -> Iterator[Finding]:
+        """Ask the vault about the key: one call."""
+        yield from examined(self._vault, self._name, clock(), version=self._version)
 
     @property
     def _where(self) -> str:
