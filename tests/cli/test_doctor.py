@@ -122,6 +122,15 @@ def test_a_ledger_is_looked_at_and_never_made(file, tmp_path, capsys):
     assert run(["doctor", "--ledger", "nowhere/ledger.db"]) == 1
 
 
+def test_the_ledger_of_the_file_is_looked_at(file, capsys):
+    file.write_text(FILE + '[ledger]\nstore = "sqlite"\npath = "ledger.db"\n')
+    assert run(["doctor"]) == 0
+    assert "ledger.db can be written, and holds 0 messages" in capsys.readouterr().out
+    file.write_text(FILE + '[ledger]\nstore = "sqlite"\npath = "nowhere/ledger.db"\n')
+    assert run(["doctor"]) == 1
+    assert "ledger" in capsys.readouterr().out
+
+
 def test_the_password_of_a_ledger_is_not_shown(file, capsys):
     assert run(["doctor", "--ledger", "redis://:hunter2@127.0.0.1:9/0"]) == 1
     told = capsys.readouterr()
@@ -129,7 +138,7 @@ def test_the_password_of_a_ledger_is_not_shown(file, capsys):
     assert "hunter2" not in told.out + told.err
     assert run(["doctor", "--ledger", "hunter2://x"]) == 1
     told = capsys.readouterr()
-    assert "--ledger is no address" in told.out
+    assert "ledger: no address of Redis" in told.out
     assert "hunter2" not in told.out + told.err
 
 

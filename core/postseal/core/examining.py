@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, Final, Literal, NamedTuple
 
 from postseal.core import crypto
@@ -20,6 +21,7 @@ from postseal.core.errors import (
     KeyBroken,
     KeyRefused,
     KeyUnavailable,
+    LedgerUnavailable,
     MissingExtraError,
     NotMine,
     PolicyFileError,
@@ -65,7 +67,7 @@ def examine(
         path: Of the file.
         role: What this process is to do: what it need not do is not asked for.
         policies: Names of those to try; all by default.
-        ledger: Makes the ledger of settled messages, which no file names.
+        ledger: Makes the ledger of settled messages, in the place of the file's.
         keys: Key providers that the program hands in.
         signers: Key rings, likewise.
         environ: The environment.
@@ -92,15 +94,25 @@ def examine(
     except MissingExtraError as error:
         yield Finding("bad", str(path), str(error), "install it")
         return
+    except LedgerUnavailable as error:
+        yield Finding("bad", "ledger", str(error), "mend its path, its address, or its server")
+        return
     yield Finding(
         "good", str(path), f"no mistake, and all that it refers to is there ({len(settings.files)} files)"
     )
     wanted = set(policies) or {policy.name for policy in file.policies}
     chosen = [policy for policy in file.policies if policy.name in wanted and policy.mode != "off"]
     yield from _Examination(settings, chosen, role, clock, doing).run()
+    named = settings.arguments.get("ledger")
+    if ledger is None and isinstance(named, Examined):
+        ledger = partial(_itself, named)
     if ledger is not None:
         doing("the ledger")
         yield from _of("ledger", _made(ledger))
+
+
+def _itself(ledger: Examined) -> Examined:
+    return ledger
 
 
 def _made(ledger: Callable[[], Examined]) -> Iterator[Finding]:

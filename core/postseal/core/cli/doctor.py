@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from postseal.core.cli._console import console, print_json, printable, progress_bar, sign_for
-from postseal.core.errors import ConfigError, MissingExtraError
+from postseal.core.errors import ConfigError
 from postseal.core.findings import Examined, Finding, bad, good, room_at
 
 __all__ = ["command"]
@@ -44,7 +44,7 @@ def command(
     ledger: Annotated[
         str | None,
         typer.Option(
-            metavar="PATH|URL", help="The ledger of settled messages: a SQLite file, or redis://..."
+            metavar="PATH|URL", help="The ledger, where it is not the file's: a SQLite file, or redis://..."
         ),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Warnings count, too.")] = False,
@@ -116,15 +116,7 @@ def _ledger(named: str) -> Callable[[], Examined]:
             return SqliteLedger(path) if path.exists() else _NotYet(path)
         from postseal.core.replay import RedisLedger
 
-        try:
-            import redis
-        except ImportError as missing:
-            raise MissingExtraError.naming("redis", "a ledger in Redis", missing) from missing
-        try:
-            client = redis.Redis.from_url(named, socket_timeout=5, socket_connect_timeout=5)
-        except ValueError:
-            raise ConfigError("--ledger is no address of a Redis: redis://HOST:PORT/DATABASE") from None
-        return RedisLedger(client)
+        return RedisLedger.from_url(named, timeout=5)
 
     return make
 
