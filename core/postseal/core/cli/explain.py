@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from postseal.core.cli._completion import destinations
 from postseal.core.cli._console import console, print_json, printable
 from postseal.core.errors import ConfigError
 from postseal.core.explaining import VISIBLE, Explained, explain, words_of
@@ -26,7 +27,13 @@ def command(
     *,
     destination: Annotated[
         str | None,
-        typer.Option("--destination", "-d", help="Only the policy in force there.", metavar="NAME"),
+        typer.Option(
+            "--destination",
+            "-d",
+            help="Only the policy in force there.",
+            metavar="NAME",
+            autocompletion=destinations,
+        ),
     ] = None,
     html: Annotated[
         Path | None, typer.Option(help="Write one page for people, with pictures.", metavar="FILE")

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from postseal.core.cli._commands import Commands
+from postseal.core.cli._completion import destinations
 from postseal.core.cli._console import console, print_json, printable, sign_for
 from postseal.core.errors import Mistake, PolicyFileError
 from postseal.core.values import Value
@@ -144,7 +145,10 @@ def show(file: File = Path(DEFAULT), *, as_json: Json = False) -> None:
 
 @app.command("test")
 def tell(
-    destination: Annotated[str, typer.Argument(help="Like kafka:orders, rabbitmq:shop/orders.new.")],
+    destination: Annotated[
+        str,
+        typer.Argument(help="Like kafka:orders, rabbitmq:shop/orders.new.", autocompletion=destinations),
+    ],
     file: Annotated[Path, typer.Option("--file", "-f", help="The policy file.")] = Path(DEFAULT),
     *,
     as_json: Json = False,
