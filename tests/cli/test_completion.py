@@ -57,7 +57,6 @@ def test_the_file_of_the_command_line_is_the_one(folder):
     (folder / "postseal.toml").rename(folder / "other.toml")
     assert completed(folder, "policy", "test", "s") == []
     assert completed(folder, "policy", "test", "--file", "other.toml", "sq") == ["sqs:orders"]
-    assert completed(folder, "explain", "other.toml", "--destination", "sq") == ["sqs:orders"]
 
 
 def test_a_file_with_a_mistake_completes_nothing_and_says_nothing(folder):
