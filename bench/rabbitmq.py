@@ -6,6 +6,9 @@ The broker is one of `integration/servers`, or that at POSTSEAL_TEST_RABBITMQ. B
 the ratios of the rounds. 1 KiB bodies, confidentiality, one queue, nothing persistent. Beside each share of the rate stands, as `.cpu`,
 that of the client's own processor time: the broker and other programs disturb it less, and it is what a client is left with that need not
 wait for its broker.
+
+A protected connection sends the frames of a message in one piece. What it would be without that stands as `.apart`, and what a bare one
+would be with it as `.bare_joined`, both as shares of what a bare one is.
 """
 
 import argparse
@@ -22,6 +25,7 @@ import pika
 
 from postseal.core import Policy, Sealer, UnsafeLocalKeys
 from postseal.rabbitmq import protect
+from postseal.rabbitmq._frames import join_frames, part_frames
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -34,12 +38,15 @@ CONFIRMED = 500
 
 
 class Side:
-    """A connection and its queue: bare, or protected."""
+    """A connection and its queue: bare, or protected; and either with the frames of a message joined, or not."""
 
-    def __init__(self, url, sealer=None):
+    def __init__(self, url, sealer=None, *, joined):
         self._connection = pika.BlockingConnection(pika.URLParameters(url))
         if sealer is not None:
             protect(self._connection, sealer)
+        part_frames(self._connection._impl)
+        if joined:
+            join_frames(self._connection._impl)
         self._queue = f"bench.{uuid.uuid4().hex}"
         self._channel = self._connection.channel()
         self._channel.queue_declare(self._queue, exclusive=True)
@@ -101,23 +108,40 @@ def measure(rounds, url=None):
         warnings.simplefilter("ignore")
         keys = UnsafeLocalKeys.ephemeral()
     sealer = Sealer(sender="bench", policies=[policy], keys={"main": keys})
-    bare, ours = Side(url), Side(url, sealer)
-    rates = {name: ([], []) for name in ("publish", "consume", "confirmed")}
-    for side in (bare, ours):
-        for name in rates:
+    sides = {
+        "bare": Side(url, joined=False),
+        "": Side(url, sealer, joined=True),
+        ".apart": Side(url, sealer, joined=False),
+        ".bare_joined": Side(url, joined=True),
+    }
+    names = ("publish", "consume", "confirmed")
+    rates = {name: {which: [] for which in sides} for name in names}
+    for side in sides.values():
+        for name in names:
             getattr(side, name)()  # the first is to make keys and queues warm
-    for at in range(rounds):
-        for name, both in rates.items():
-            pair = ((bare, both[0]), (ours, both[1]))
-            for side, into in pair if at % 2 else reversed(pair):
-                into.append(side.timed(name))
-    bare.close()
-    ours.close()
+    order = list(sides)
+    for _ in range(rounds):
+        for name in names:
+            for which in order:
+                if name != "consume" or not which.startswith("."):
+                    rates[name][which].append(sides[which].timed(name))
+                else:
+                    sides[which].consume()
+        order.reverse()
+    for side in sides.values():
+        side.close()
+    return _shares(rates)
+
+
+def _shares(rates):
+    """Return what is left of the bare client's rates in the median of all rounds, and those rates."""
     figures = {}
-    for name, (before, after) in rates.items():
-        for at, what in enumerate(("", ".cpu")):
-            shares = (b[at] / a[at] for a, b in zip(before, after, strict=True))
-            figures[f"rabbitmq.{name}{what}"] = round(statistics.median(shares), 3)
+    for name, of_sides in rates.items():
+        before = of_sides.pop("bare")
+        for which, after in of_sides.items():
+            for at, what in enumerate(("", ".cpu") if after else ()):
+                shares = (b[at] / a[at] for a, b in zip(before, after, strict=True))
+                figures[f"rabbitmq.{name}{which}{what}"] = round(statistics.median(shares), 3)
         figures[f"rabbitmq.{name}.bare_per_s"] = round(statistics.median(rate for rate, _ in before))
     return figures
 

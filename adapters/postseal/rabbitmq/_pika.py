@@ -18,6 +18,7 @@ from pika.exceptions import NackError, UnroutableError
 
 from postseal.core import ConfigError, Sealer
 from postseal.rabbitmq._channel import Guard
+from postseal.rabbitmq._frames import join_frames, part_frames
 from postseal.rabbitmq._options import Options
 from postseal.rabbitmq._quarantine import Quarantine
 from postseal.rabbitmq._receiving import HandOn
@@ -88,6 +89,7 @@ class Hooks:
         except ConfigError:
             self._uncover_channels()
             raise
+        join_frames(self._impl)
         self._impl.channel = self._open
         if self._blocking:
             self._connection.channel = self._open_blocking
@@ -96,6 +98,7 @@ class Hooks:
     def detach(self) -> None:
         """Uncover everything."""
         self._uncover_channels()
+        part_frames(self._impl)
         del self._impl.channel
         if self._blocking:
             del self._connection.channel
