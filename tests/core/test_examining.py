@@ -29,7 +29,7 @@ from postseal.core.findings import Examined, clock_of, ends_of, room_at
 from postseal.core.keys import KeyContext
 from postseal.core.providers.aws_kms_signing import AwsKmsEs256Key, AwsKmsHmacKey
 from postseal.core.providers.azure_signing import AzureEs256Key
-from postseal.core.resilience import resilient
+from postseal.core.resilience import Limiter, resilient
 from tests.core.key_vault import KeyVaultDouble
 from tests.core.redis_ledger import StandIn
 from tests.core.stand_ins import WatchedKeys, local_keys
@@ -199,7 +199,7 @@ def test_a_key_that_is_not_the_first_is_tried_for_wrapping(found):
 
 def test_parts_of_combined_keys_are_tried_one_by_one(found):
     """A dead one does not hide behind one that opens."""
-    both = CombinedKeys([WatchedKeys(local_keys("a")), Denying("unwrap", inner=local_keys("b"))])
+    both = CombinedKeys([WatchedKeys(local_keys("a")), Denying("unwrap", inner=local_keys("b"))], hedge=50)
     (finding,) = found(both, grade="bad")
     assert finding.what == "keys.main[2], policy orders"
 
@@ -210,7 +210,7 @@ def test_one_that_only_wraps_is_no_finding(found):
     from postseal.core import PublicKeyRecipients, RecipientKey
 
     public = PublicKeyRecipients([RecipientKey(x25519.X25519PrivateKey.generate().public_key())])
-    both = CombinedKeys([WatchedKeys(), public])
+    both = CombinedKeys([WatchedKeys(), public], hedge=50)
     findings = found(both)
     assert [each for each in findings if each.grade != "good"] == []
     assert "opens nothing here" in says(findings)
@@ -270,9 +270,19 @@ def test_what_nobody_expected_ends_nothing_and_is_not_quoted(found):
     assert "quote a key" not in says(findings)
 
 
-def test_what_goes_around_a_provider_is_looked_through(found, tmp_path):
-    found_warnings = found(resilient(local_keys()), grade="warning")
-    assert "not for production" in says(found_warnings)
+def test_what_goes_around_a_provider_is_said_and_looked_through(found):
+    findings = found(resilient(local_keys(), limiter=Limiter(400, per=10)))
+    assert "not for production" in says([each for each in findings if each.grade == "warning"])
+    around = "3 tries, a breaker that opens after 5 for 2 s, 400 calls in 10 s, 5 s for a try"
+    assert f"keys.main: asked with {around} ->" in says(findings)
+
+
+def test_combined_keys_that_do_not_hedge_are_a_warning(found):
+    parts = [WatchedKeys(local_keys("a")), WatchedKeys(local_keys("b"))]
+    (finding,) = found(CombinedKeys(parts), grade="warning")
+    assert "hedge" in finding.mend
+    assert found(CombinedKeys(parts, hedge=0.2), grade="warning") == []
+    assert "silent for 0.2 s" in says(found(CombinedKeys(parts, hedge=0.2)))
 
 
 def test_only_the_policies_that_are_named_are_tried(found):

@@ -866,6 +866,43 @@ def test_a_refusal_ends_a_stale_key_whatever_is_around():
     assert len(service.unwraps) == before + 1
 
 
+def test_tasks_open_through_all_of_it_with_one_of_two_that_never_answers():
+    """B12: the loop goes on meanwhile, and what hangs is cut off by its deadline and then not asked."""
+    first, second = WatchedKeys(local_keys("first")), WatchedKeys(local_keys("second"))
+    guarded = Breaker(Deadline(first, 0.05), failures=3, wait=1000, max_wait=1000)
+    both = CombinedKeys([guarded, resilient(second, deadline=FAR)], hedge=0.005)
+    producer, consumer = sealers([CombinedKeys([first, second]), both])
+    envelopes = [producer.seal(b"%d" % number, destination=HERE) for number in range(200)]
+    last = producer.seal(b"last", destination=HERE)
+    first.gate.clear()
+
+    async def main():
+        turns = 0
+
+        async def turn():
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0)
+                turns += 1
+
+        turning = asyncio.create_task(turn())
+        opened = await asyncio.gather(*(consumer.aopen(each, destination=HERE) for each in envelopes))
+        turning.cancel()
+        return [each.body for each in opened], turns
+
+    try:
+        bodies, turns = asyncio.run(main())
+        assert bodies == [b"%d" % number for number in range(200)]
+        assert turns > 0
+        while not told(guarded, "breaker")["unwrap"]:  # as soon as three were cut off
+            time.sleep(0.001)
+        asked = len(first.unwraps)
+        assert consumer.open(last, destination=HERE).body == b"last"
+        assert len(first.unwraps) == asked
+    finally:
+        first.gate.set()
+
+
 def test_whatever_is_turned_away_opens_later_and_nothing_is_lost():
     """B14: a consumer that keeps what is unavailable loses nothing to limiter, breaker, deadline or budget."""
 

@@ -31,6 +31,7 @@ from postseal.core.errors import (
 from postseal.core.findings import Examined, Finding, bad, ends_of, good, room_at, warning
 from postseal.core.keys import KeyContext, KeyProvider, Recipient
 from postseal.core.policy import Policy
+from postseal.core.providers.combined import CombinedKeys
 from postseal.core.resilience import Around
 from postseal.core.sealer import Sealer
 from postseal.core.signing import KeyRing
@@ -165,6 +166,7 @@ class _Examination:
     def run(self) -> Iterator[Finding]:
         """Look at keys, then signers, then whole messages, then where the audit goes."""
         for name in dict.fromkeys(name for policy in self._policies for name in policy.keys):
+            yield from _of(f"keys.{name}", _together(self._keys[name]))
             for unit in _units(name, self._keys[name]):
                 self._doing(f"keys.{unit.name}: its state")
                 yield from _of(f"keys.{unit.name}", _states(unit.provider))
@@ -359,10 +361,29 @@ def _units(name: str, provider: KeyProvider) -> Iterator[_Unit]:
 
 def _states(provider: object) -> Iterator[Finding]:
     """Ask *provider*, or what it is around, how it is. Of some, nobody can be asked."""
+    around: list[str] = []
     while isinstance(provider, (Around, Made)):
+        if isinstance(provider, Around):
+            around.append(provider.in_words)
         provider = provider.inner
+    if around:
+        yield good(f"asked with {', '.join(around)}")
     if isinstance(provider, Examined):
         yield from provider.examine()
+
+
+def _together(provider: object) -> Iterator[Finding]:
+    """Say how those that *provider* is combined of are asked."""
+    if isinstance(provider, CombinedKeys) and len(provider.parts) > 1:
+        if provider.hedge is None:
+            yield warning(
+                f"one of its {len(provider.parts)} that is silent holds up each message until its client gives up",
+                'hedge = "200ms": docs/resilience.md',
+            )
+        else:
+            yield good(
+                f"the next of its {len(provider.parts)} is asked beside one that is silent for {provider.hedge:g} s"
+            )
 
 
 def _destination_of(policy: Policy) -> str:

@@ -40,6 +40,7 @@ class CombinedKeys:
         self.parts = tuple(providers)
         if not self.parts:
             raise ConfigError("CombinedKeys needs at least one key provider")
+        self.hedge = hedge
         self._hedged = None
         if hedge is not None:
             from postseal.core.resilience import Hedged  # noqa: PLC0415 - for who hedges

@@ -106,6 +106,11 @@ class Around(ABC):
         """Yield what is to be told of this one, and not of the inner one."""
         yield from ()
 
+    @property
+    @abstractmethod
+    def in_words(self) -> str:
+        """What it does, in a few words."""
+
     def _measure(self, metric: str, tally: Tally, what: str = "") -> Measure:
         return Measure(metric, self.name, what, tally.value)
 

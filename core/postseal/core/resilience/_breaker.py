@@ -63,13 +63,18 @@ class Breaker(Around):
         jitter: Callable[[], float] = random.random,
     ) -> None:
         super().__init__(inner, name=name)
-        limits = _Limits(
+        self._limits = limits = _Limits(
             whole(failures, "breaker.failures", 10_000),
             seconds(wait, "breaker.wait"),
             seconds(max_wait, "breaker.max_wait"),
         )
         self._wrapping, self._opening = (_Circuit(limits, clock, jitter) for _ in range(2))
         self._spared = Tally()
+
+    @property
+    def in_words(self) -> str:
+        """When it opens, and for how long."""
+        return f"a breaker that opens after {self._limits.failures} for {self._limits.wait:g} s"
 
     def measures(self) -> Iterator[Measure]:
         """Yield whether each of both is open, and the calls that were not made."""

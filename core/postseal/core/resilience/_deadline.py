@@ -104,6 +104,11 @@ class Deadline(Around):
         self._threads = Threads()
         self._ended = Tally()
 
+    @property
+    def in_words(self) -> str:
+        """How long a try."""
+        return f"{self._seconds:g} s for a try"
+
     def measures(self) -> Iterator[Measure]:
         """Yield calls that took too long."""
         yield self._measure("postseal.key_service.timeouts", self._ended)

@@ -74,7 +74,10 @@ class Limiter:
         """When the next would begin if all were spread evenly."""
 
     def __repr__(self) -> str:
-        return f"<Limiter {self._calls:,} calls per {self._per:g} s>"
+        return f"<Limiter {self}>"
+
+    def __str__(self) -> str:
+        return f"{self._calls:,} calls in {self._per:g} s"
 
     @property
     def waiting(self) -> int:
@@ -158,6 +161,11 @@ class Limited(Around):
             raise ConfigError(f"limiter must be a Limiter, not {type(limiter).__name__}")
         self._limiter = limiter
         self._sent_back = Tally()
+
+    @property
+    def in_words(self) -> str:
+        """The quota."""
+        return str(self._limiter)
 
     def measures(self) -> Iterator[Measure]:
         """Yield how many wait, and how many waited too long."""

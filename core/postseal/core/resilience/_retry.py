@@ -78,6 +78,11 @@ class Retrying(Around):
             reraise=True,
         )
 
+    @property
+    def in_words(self) -> str:
+        """How many tries."""
+        return f"{self._attempts} tries"
+
     def measures(self) -> Iterator[Measure]:
         """Yield further tries, and those that were not made for want of budget."""
         yield self._measure("postseal.key_service.retries", self._again)
