@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from azure.core.exceptions import AzureError
 from azure.keyvault.keys import KeyClient
 
-from tests.core.key_vault import AnyCredential
+from tests.core.key_vault import AnyCredential, environment_of
 
 from . import containers
 from .machine import LOOPBACK, REPOSITORY, SERVERS, free_ports, say
@@ -65,6 +65,11 @@ class KeyVault(Server):
             "read_timeout": 60,
             "retry_total": 1,
         }
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables by which a process finds its identity here; the double's alone."""
+        return environment_of(self.address, self._certificate)
 
     def client(self, **options: Any) -> KeyClient:
         """Make a client that may do everything."""

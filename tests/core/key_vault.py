@@ -194,6 +194,18 @@ class Version:
         raise Refusal(400, "BadParameter")
 
 
+def environment_of(url: str, certificate: str) -> dict[str, str]:
+    """Return the variables by which a process finds its identity and its authorities here, without an option.
+
+    Source: Azure App Service, REST endpoint of a managed identity.
+    """
+    return {
+        "IDENTITY_ENDPOINT": f"{url}/identity",
+        "IDENTITY_HEADER": "of tests",
+        "REQUESTS_CA_BUNDLE": certificate,
+    }
+
+
 class KeyVaultDouble:
     """A vault at `url`. Its certificate is `certificate`, for ``connection_verify``.
 
@@ -274,12 +286,14 @@ class KeyVaultDouble:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Variables by which a process finds its identity and its authorities here, and needs no option. Source: App Service, managed identity."""
-        return {
-            "IDENTITY_ENDPOINT": f"{self.url}/identity",
-            "IDENTITY_HEADER": "of tests",
-            "REQUESTS_CA_BUNDLE": self.certificate,
-        }
+        """As `environment_of`."""
+        return environment_of(self.url, self.certificate)
+
+    def put_secret(self, name: str, value: str) -> str:
+        """Keep a new version of a secret; return its identifier."""
+        version = uuid.uuid4().hex
+        self.secrets.setdefault(name, {})[version] = value
+        return f"{self.url}/secrets/{name}/{version}"
 
     def token(self) -> bytes:
         """Give a token, as the endpoint of a managed identity does."""
@@ -340,7 +354,7 @@ class KeyVaultDouble:
 
     def _secret(self, operation: str, name: str, version: list[str], body: dict[str, Any]) -> dict[str, Any]:
         if operation == "set":
-            self.secrets.setdefault(name, {})[uuid.uuid4().hex] = body["value"]
+            self.put_secret(name, body["value"])
         versions = self.secrets.get(name, {})
         asked = version[0] if version else next(reversed(versions), "")
         if asked not in versions:

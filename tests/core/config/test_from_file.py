@@ -21,6 +21,7 @@ from postseal.core import (
 from postseal.core.config import PolicyFile
 from postseal.core.errors import PolicyFileError
 from tests.core.config.kit import GOOD, NOW, SECRET
+from tests.core.key_vault import KeyVaultDouble
 from tests.core.kit import local_keys, ring
 
 LOCAL = """\
@@ -231,6 +232,30 @@ def test_a_secret_comes_from_aws_secrets_manager(put, monkeypatch):
         assert resolved(path).arguments["signers"]["billing"].active.id == "a"
         path = put(SIGNED.replace("SECRET", '{ aws-secret = "biling" }'))
         with pytest.raises(PolicyFileError, match="ResourceNotFoundException"):
+            resolved(path)
+
+
+def test_a_secret_comes_from_azure_key_vault(put, monkeypatch):
+    """Over TLS: a token of a managed identity, a challenge, the secret; the newest, or the version that is named."""
+    with KeyVaultDouble() as double:
+        for name, value in double.environment.items():
+            monkeypatch.setenv(name, value)
+        old = double.put_secret("billing", base64.b64encode(bytes(range(1, 33))).decode())
+        double.put_secret("billing", json.dumps({"key": SECRET}))
+        path = put(
+            SIGNED.replace("SECRET", f'{{ azure-secret = "{double.url}/secrets/billing", field = "key" }}')
+        )
+        settings = resolved(path)
+        assert settings.arguments["signers"]["billing"].active._secret == bytes(range(32))
+        assert SECRET not in repr(settings)
+        path = put(SIGNED.replace("SECRET", f'{{ azure-secret = "{old}" }}'))
+        assert resolved(path).arguments["signers"]["billing"].active._secret == bytes(range(1, 33))
+        double.denied.add("get")
+        with pytest.raises(PolicyFileError, match=r"has not given .*/secrets/billing.*HttpResponseError"):
+            resolved(path)
+        double.begin_again()
+        path = put(SIGNED.replace("SECRET", f'{{ azure-secret = "{double.url}/secrets/biling" }}'))
+        with pytest.raises(PolicyFileError, match="ResourceNotFoundError"):
             resolved(path)
 
 
