@@ -40,10 +40,15 @@ _SERVICES: Final = {
     "azure-key-vault": "Azure Key Vault",
     "vault": "Vault",
     "local": "a key file, for development only",
+    "aws-kms-public-key": "AWS KMS",
+    "azure-key-vault-public-key": "Azure Key Vault",
     "public-key": "holders of private keys",
     "combined": "several key services",
     "given": "a provider that the program hands in",
 }
+_SERVICES_WITH_RIGHTS: Final = frozenset(
+    {"aws-kms", "azure-key-vault", "vault", "aws-kms-public-key", "azure-key-vault-public-key"}
+)
 _ALGORITHMS: Final = {
     "hmac-sha256": "HMAC-SHA-256",
     "ed25519": "Ed25519",
@@ -191,7 +196,7 @@ def _readers(policy: Policy, keys: Mapping[str, Any], *, hides: bool) -> tuple[W
                 + ("; it decrypts each body itself" if policy.direct else "; each key alone opens"),
             )
         )
-        if service in ("aws-kms", "azure-key-vault", "vault"):
+        if service in _SERVICES_WITH_RIGHTS:
             found.append(
                 Who(f"the administrators of that {_SERVICES[service]}", "they can give themselves that right")
             )
@@ -200,6 +205,8 @@ def _readers(policy: Policy, keys: Mapping[str, Any], *, hides: bool) -> tuple[W
 
 def _key_of(section: Mapping[str, Any]) -> str:
     key = section.get("key_id") or section.get("key")
+    if section.get("provider") in ("aws-kms-public-key", "azure-key-vault-public-key"):
+        key = ", ".join(section.get("keys") or section.get("open_with") or ())
     return f", key {key}" if isinstance(key, str) else ""
 
 
@@ -413,6 +420,10 @@ def _cautions(policy: Policy, keys: Mapping[str, Any], ring: Mapping[str, Any] |
         (
             "azure-key-vault" in services,
             "Azure's wrap knows no context: a right to unwrap with a key is one for all its policies",
+        ),
+        (
+            not services.isdisjoint(("aws-kms-public-key", "azure-key-vault-public-key")),
+            "a wrap for an RSA key knows no context: a right to unwrap with a key is one for all its policies",
         ),
         (
             policy.max_message_age is None,

@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import MGF1, OAEP
 from cryptography.hazmat.primitives.asymmetric.rsa import (
     RSAPrivateKey,
     RSAPublicKey,
+    RSAPublicNumbers,
     generate_private_key,
 )
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -286,6 +287,42 @@ class RecipientKey:
             return cls(_known(serialization.load_pem_public_key(data), what), name=name)
         except (ValueError, UnsupportedAlgorithm) as error:
             raise error if isinstance(error, ConfigError) else ConfigError(f"{what}: {error}") from None
+
+    @classmethod
+    def from_der(cls, der: bytes, *, name: str = "") -> Self:
+        """Read a bare public key of its SubjectPublicKeyInfo in DER.
+
+        Raises:
+            ConfigError: It cannot be read, or is of a wrong kind.
+        """
+        what = name or "a recipient's key"
+        try:
+            return cls(_known(serialization.load_der_public_key(der), what), name=name)
+        except (ValueError, UnsupportedAlgorithm) as error:
+            raise error if isinstance(error, ConfigError) else ConfigError(f"{what}: {error}") from None
+
+    @classmethod
+    def from_rsa(
+        cls,
+        modulus: bytes,
+        exponent: bytes,
+        *,
+        name: str = "",
+        valid: tuple[float, float] = (0.0, float("inf")),
+    ) -> Self:
+        """Make the recipient of an RSA key by its numbers, big-endian; *valid* says from when to when it may wrap.
+
+        Raises:
+            ConfigError: There is no such key.
+        """
+        what = name or "a recipient's key"
+        try:
+            key = RSAPublicNumbers(
+                int.from_bytes(exponent, "big"), int.from_bytes(modulus, "big")
+            ).public_key()
+        except ValueError as error:
+            raise ConfigError(f"{what}: {error}") from None
+        return cls(key, name=name, not_before=valid[0], not_after=valid[1])
 
     @classmethod
     def _from_chain(cls, chain: Any, roots: bytes | str | None, at: float) -> Self:

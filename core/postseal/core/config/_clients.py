@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from postseal.core.config._kinds import Count, Duration, FileName, Flag, Option, Text, Word, shown
@@ -21,10 +21,14 @@ __all__ = [
     "key_client",
     "kms_arn",
     "kms_client",
+    "of_this_process",
     "url_of",
+    "versioned_key",
 ]
 
 KMS_ARN: Final = re.compile(r"arn:[^:\s]+:kms:(?P<region>[^:\s]+):[^:\s]+:(?:key|alias)/[\w/-]+")
+
+_VERSIONED: Final = re.compile(r"https://[A-Za-z0-9.-]+(?::\d+)?/keys/[A-Za-z0-9-]{1,127}/[0-9a-fA-F]{32}/?")
 
 
 def url_of(url: str) -> str:
@@ -42,6 +46,15 @@ def kms_arn(name: str) -> str:
     if match is None or ":key/" not in name:
         raise ConfigError(f"{shown(name)} is not the ARN of a KMS key: arn:aws:kms:REGION:ACCOUNT:key/ID")
     return name
+
+
+def versioned_key(key: str) -> str:
+    """See that *key* is the identifier of a version of a key of Azure Key Vault."""
+    if _VERSIONED.fullmatch(key) is None:
+        raise ConfigError(
+            f"{shown(key)} is not https://VAULT/keys/NAME/VERSION: name the version, each is a key of its own"
+        )
+    return key
 
 
 TIMEOUTS: Final = (
@@ -116,3 +129,8 @@ def key_client(options: Mapping[str, Any], vault: str) -> Any:
     """Make a client of Azure Key Vault, as `AZURE_CREDENTIAL` and `AZURE` say."""
     credential = clients.azure_credential(options.get("credential", "default"), options.get("client_id"))
     return clients.key_client(vault, credential, **azure_options(options))
+
+
+def of_this_process(make: Callable[[], Any]) -> Any:
+    """Return what stands for the client that *make* makes, and is made anew in a forked child."""
+    return clients.OfThisProcess(make)

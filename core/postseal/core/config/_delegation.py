@@ -6,7 +6,7 @@ Each kind of root is one entry of `ROOTS`: the table that reads and documents it
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, get_args
 
 from postseal.core.config._clients import (
@@ -18,6 +18,8 @@ from postseal.core.config._clients import (
     key_client,
     kms_arn,
     kms_client,
+    of_this_process,
+    versioned_key,
 )
 from postseal.core.config._kinds import (
     Count,
@@ -47,41 +49,25 @@ from postseal.core.config._signing import (
 )
 from postseal.core.delegation import Delegate, DelegatedKey
 from postseal.core.errors import ConfigError, nearest
-from postseal.core.providers.clients import OfThisProcess
 from postseal.core.signing import AnyKey, Ed25519Key, Es256Key, SigningKey
 
 __all__ = ["DELEGATED", "ROOTS"]
 
-_VERSIONED: Final = re.compile(
-    r"(?P<vault>https://[A-Za-z0-9.-]+(?::\d+)?)/keys/[A-Za-z0-9-]{1,127}/[0-9a-fA-F]{32}/?"
-)
 _KID: Final = re.compile(r"[0-9a-fA-F]{64}")
-
-
-def _azure_key(key: str) -> str:
-    if _VERSIONED.fullmatch(key) is None:
-        raise ConfigError(
-            f"{shown(key)} is not https://VAULT/keys/NAME/VERSION: name the version, each is a key of its own"
-        )
-    return key
-
-
-def _of_this_process(make: Callable[[], Any]) -> Any:
-    return OfThisProcess(make)
 
 
 def _aws_es256(options: Mapping[str, Any], _sender: str | None) -> SigningKey:
     from postseal.core.providers.aws_kms_signing import AwsKmsEs256Key  # noqa: PLC0415 - loaded by who uses it
 
     arn, more = options["key_id"], chosen(options, "signs", "refresh", "max_stale")
-    return AwsKmsEs256Key(options["id"], _of_this_process(lambda: kms_client(options, arn)), arn, **more)
+    return AwsKmsEs256Key(options["id"], of_this_process(lambda: kms_client(options, arn)), arn, **more)
 
 
 def _aws_hmac(options: Mapping[str, Any], _sender: str | None) -> SigningKey:
     from postseal.core.providers.aws_kms_signing import AwsKmsHmacKey  # noqa: PLC0415 - loaded by who uses it
 
     arn, more = options["key_id"], chosen(options, "signs", "refresh", "max_stale", "max_calls")
-    return AwsKmsHmacKey(options["id"], _of_this_process(lambda: kms_client(options, arn)), arn, **more)
+    return AwsKmsHmacKey(options["id"], of_this_process(lambda: kms_client(options, arn)), arn, **more)
 
 
 def _azure_es256(options: Mapping[str, Any], _sender: str | None) -> SigningKey:
@@ -89,7 +75,7 @@ def _azure_es256(options: Mapping[str, Any], _sender: str | None) -> SigningKey:
 
     key, more = options["key"], chosen(options, "signs", "refresh", "max_stale")
     vault = key.partition("/keys/")[0]
-    return AzureEs256Key(options["id"], _of_this_process(lambda: key_client(options, vault)), key, **more)
+    return AzureEs256Key(options["id"], of_this_process(lambda: key_client(options, vault)), key, **more)
 
 
 _SIGNS: Final = Option(
@@ -157,7 +143,7 @@ ROOTS: Final[dict[str, SigningAlgorithm]] = {
             "azure-key-vault-es256",
             Option(
                 "key",
-                Text("https://VAULT/keys/NAME/VERSION", check=_azure_key),
+                Text("https://VAULT/keys/NAME/VERSION", check=versioned_key),
                 "The key with its version: https://VAULT/keys/NAME/VERSION.",
                 required='which key? key = "https://VAULT.vault.azure.net/keys/NAME/VERSION"',
             ),

@@ -16,9 +16,12 @@ from postseal.core.config._clients import (
     AZURE_CREDENTIAL,
     azure_options,
     chosen,
+    key_client,
     kms_arn,
     kms_client,
+    of_this_process,
     url_of,
+    versioned_key,
 )
 from postseal.core.config._kinds import (
     Count,
@@ -189,6 +192,42 @@ def _public_key(material: Material) -> KeyProvider:
     return PublicKeyRecipients(recipients, open_with=open_with)
 
 
+def _aws_kms_public_key(material: Material) -> KeyProvider:
+    from postseal.core.providers.aws_kms_recipients import AwsKmsRsaKey  # noqa: PLC0415 - loaded by who uses it
+
+    options = _with_tries(material.options)
+
+    def make(arn: str) -> AwsKmsRsaKey:
+        return AwsKmsRsaKey(of_this_process(lambda: kms_client(options, arn)), arn)
+
+    return _in_service(options, make)
+
+
+def _azure_public_key(material: Material) -> KeyProvider:
+    from postseal.core.providers.azure_recipients import AzureRsaKey  # noqa: PLC0415 - loaded by who uses it
+
+    options = _with_tries(material.options)
+
+    def make(key: str) -> AzureRsaKey:
+        vault = key.partition("/keys/")[0]
+        return AzureRsaKey(of_this_process(lambda: key_client(options, vault)), key)
+
+    return _in_service(options, make)
+
+
+def _in_service(options: Mapping[str, Any], make: Callable[[str], Any]) -> KeyProvider:
+    """Make the provider that wraps for `keys` and opens with `open_with`, each key made by *make* of its name."""
+    from postseal.core.providers.public_key import PublicKeyRecipients  # noqa: PLC0415 - likewise
+    from postseal.core.providers.service_recipients import ServiceRecipients  # noqa: PLC0415
+
+    to, opening = options.get("keys", ()), options.get("open_with", ())
+    if not to and not opening:
+        raise ConfigError("it needs keys to wrap for, or open_with to open")
+    more = chosen(options, "refresh", "max_stale")
+    source = ServiceRecipients(map(make, to), **more) if to else ()
+    return PublicKeyRecipients(source, open_with=map(make, opening))
+
+
 def _local(material: Material) -> KeyProvider:
     from postseal.core.providers.local import UnsafeLocalKeys  # noqa: PLC0415 - loaded by who uses it
 
@@ -301,6 +340,33 @@ _TIMEOUTS: Final = (
 def _table(name: str, *options: Option) -> Table:
     word = Option("provider", Word(name), "Which key service.", required="which key service is it?")
     return Table(word, *options, what=f"a key of provider {name!r}", elsewhere=_ELSEWHERE)
+
+
+def _keys_in_service(key: Text, what: str) -> tuple[Option, ...]:
+    return (
+        Option(
+            "keys",
+            Listed(key, empty="leave it out where nothing is sealed"),
+            f"{what}, to wrap for: public keys are fetched, and each opens alone.",
+        ),
+        Option(
+            "open_with",
+            Listed(key, empty="leave it out where nothing is opened"),
+            f"{what}, to open with: one call for each data key.",
+        ),
+        Option(
+            "refresh",
+            Duration(),
+            "How long a fetched public key wraps, before it is looked at again.",
+            default="5m",
+        ),
+        Option(
+            "max_stale",
+            Duration(zero=True),
+            "How long past that it goes on while the service does not answer.",
+            default="1d",
+        ),
+    )
 
 
 _ELSEWHERE: Final = {
@@ -425,6 +491,28 @@ PROVIDERS: Final[dict[str, Provider]] = {
             Option("password", Secret(binary=False), "Password of the private key, where it has one."),
         ),
         _public_key,
+    ),
+    "aws-kms-public-key": Provider(
+        _table(
+            "aws-kms-public-key",
+            *_keys_in_service(Text("an ARN", check=kms_arn), "ARNs of RSA keys"),
+            *AWS,
+            *_TIMEOUTS,
+        ),
+        _aws_kms_public_key,
+    ),
+    "azure-key-vault-public-key": Provider(
+        _table(
+            "azure-key-vault-public-key",
+            *_keys_in_service(
+                Text("https://VAULT/keys/NAME/VERSION", check=versioned_key),
+                "RSA keys with their versions, https://VAULT/keys/NAME/VERSION",
+            ),
+            *AZURE_CREDENTIAL,
+            *AZURE,
+            *_TIMEOUTS,
+        ),
+        _azure_public_key,
     ),
     "local": Provider(
         _table(

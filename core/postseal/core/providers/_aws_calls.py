@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from postseal.core.errors import (
+    ConfigError,
     KeyBroken,
     KeyRefused,
     KeyUnavailable,
@@ -27,13 +28,14 @@ except ImportError as missing:
 if TYPE_CHECKING:
     from mypy_boto3_kms.client import KMSClient
 
-__all__ = ["ARN", "ERRORS", "InvalidMac", "Kms", "in_region"]
+__all__ = ["ARN", "ERRORS", "InvalidMac", "Kms", "arn_of", "hide_from_logs", "in_region", "is_of_the_key"]
 
 ARN: Final = re.compile(
     r"arn:(?P<partition>[^:\s]+):kms:(?P<region>[^:\s]+):(?P<account>[^:\s]+):key/(?P<id>[\w-]+)"
 )
 _GOING_AWAY: Final = re.compile(r" is pending (replica )?(deletion|import)\b")
 """What AWS KMS says of a key that somebody took away: scheduled for deletion, or without its imported material."""
+_SECRET_OPERATIONS: Final = ("GenerateDataKey", "Encrypt", "Decrypt")
 _METHODS: Final = {
     "GenerateDataKey": "generate_data_key",
     "Encrypt": "encrypt",
@@ -139,3 +141,54 @@ def _mapped(error: Exception, operation: str, key: str, advice: str = "") -> Pos
 def in_region(key: re.Match[str], region: str) -> str:
     """Return the ARN of the multi-Region *key* as it is called in *region*."""
     return f"arn:{key['partition']}:kms:{region}:{key['account']}:key/{key['id']}"
+
+
+def arn_of(key: str, client: KMSClient) -> str:
+    """Return the ARN *key* as it is called in the client's Region.
+
+    Raises:
+        ConfigError: It is none, or of another Region.
+    """
+    match, region = ARN.fullmatch(key), client.meta.region_name
+    if match is None:
+        raise ConfigError(f"key must be the ARN of a KMS key, arn:aws:kms:REGION:ACCOUNT:key/ID, not {key!r}")
+    if match["id"].startswith("mrk-"):
+        return in_region(match, region)
+    if match["region"] != region:
+        raise ConfigError(f"key is in {match['region']}, but the client is of {region}: {key!r}")
+    return key
+
+
+def is_of_the_key(answer: Mapping[str, Any], arn: str) -> bool:
+    """Tell whether *answer* is of the key that was asked: AWS KMS names it by its ARN, emulators also by its id."""
+    return answer.get("KeyId") in (arn, arn.rpartition("/")[2])
+
+
+class _Hidden(bytes):
+    """Bytes that travel as they are, and do not show in a log."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} bytes, hidden by postseal>"
+
+    __str__ = __repr__
+
+
+def hide_from_logs(client: KMSClient) -> None:
+    """Keep data keys out of botocore's debug log, which prints whole requests and answers."""
+    for operation in _SECRET_OPERATIONS:
+        for event, hide in (("before-call", _hide_request), ("before-parse", _hide_answer)):
+            client.meta.events.register_last(
+                f"{event}.kms.{operation}", hide, unique_id=f"postseal-{event}-{operation}"
+            )
+
+
+def _hide_request(params: dict[str, Any], **_: Any) -> None:
+    if isinstance(params.get("body"), bytes):
+        params["body"] = _Hidden(params["body"])
+
+
+def _hide_answer(response_dict: dict[str, Any], **_: Any) -> None:
+    if isinstance(response_dict.get("body"), bytes):
+        response_dict["body"] = _Hidden(response_dict["body"])

@@ -13,7 +13,8 @@ from typing import Any, Final, NamedTuple
 
 from postseal.core import crypto
 from postseal.core.crypto import DATA_KEY_SIZE
-from postseal.core.errors import KeyBroken, KeyRefused, KeyUnavailable, NotMine
+from postseal.core.errors import ConfigError, KeyBroken, KeyRefused, KeyUnavailable, NotMine
+from postseal.core.publickeys import RecipientKey
 
 __all__ = [
     "A256KW",
@@ -24,9 +25,11 @@ __all__ = [
     "WrappingKey",
     "data_key_of",
     "encode",
+    "recipient_of",
     "secret_of",
     "signature_of",
     "signing_key_of",
+    "versioned",
     "wrapped_of",
     "wrapping_key_of",
 ]
@@ -39,6 +42,10 @@ SIZES: Final = {RSA_OAEP_256: (256, 384, 512), A256KW: (DATA_KEY_SIZE + 8,)}
 OVERHEAD: Final = 66
 """Bytes of a modulus that OAEP with SHA-256 takes for itself. Source: RFC 8017 7.1.1, 2 hLen + 2."""
 _SIGNATURE_SIZE: Final = 64
+_VERSIONED: Final = re.compile(
+    r"(?P<vault>https://[a-z0-9.-]+(:\d+)?)/keys/(?P<name>[a-z0-9-]{1,127})/(?P<version>[0-9a-f]{32})/?",
+    re.IGNORECASE,
+)
 _VERSION: Final = re.compile(r"[0-9a-f]{32}")
 
 
@@ -65,9 +72,7 @@ def wrapping_key_of(answer: dict[str, Any], name: str, where: str) -> WrappingKe
         KeyUnavailable: The answer is none.
         KeyRefused: It is of another key, or of one that cannot wrap.
     """
-    key, attributes = answer.get("key"), answer.get("attributes") or {}
-    if not isinstance(key, dict) or not isinstance(attributes, dict):
-        raise KeyUnavailable(f"{where}: an answer without a key")
+    key, attributes = _bundle(answer, where)
     head, _, version = str(key.get("kid", "")).rpartition("/")
     if _VERSION.fullmatch(version) is None or not head.lower().endswith(f"/keys/{name}".lower()):
         raise KeyRefused(f"{where}: an answer for another key, or for none")
@@ -97,9 +102,7 @@ def signing_key_of(answer: dict[str, Any], name: str, version: str, where: str) 
         KeyUnavailable: The answer is none.
         KeyRefused: It is of another key, of one that is disabled, or of one that does not sign on P-256.
     """
-    key, attributes = answer.get("key"), answer.get("attributes") or {}
-    if not isinstance(key, dict) or not isinstance(attributes, dict):
-        raise KeyUnavailable(f"{where}: an answer without a key")
+    key, attributes = _bundle(answer, where)
     if not _is_of(key, name, version):
         raise KeyRefused(f"{where}: an answer for another key, or for none")
     if attributes.get("enabled") is False:
@@ -114,6 +117,59 @@ def signing_key_of(answer: dict[str, Any], name: str, version: str, where: str) 
         return crypto.p256_of_point(decode(key.get("x", "")), decode(key.get("y", "")))
     except ValueError:
         raise KeyUnavailable(f"{where}: an answer with no point on P-256") from None
+
+
+def recipient_of(answer: dict[str, Any], name: str, version: str, where: str) -> RecipientKey:
+    """Return the recipient of the answer to Get Key for that *version* of *name*; it wraps while the version is valid.
+
+    Raises:
+        KeyUnavailable: The answer is none.
+        KeyRefused: It is of another key, or of one that is disabled or cannot unwrap.
+    """
+    key, attributes = _bundle(answer, where)
+    if not _is_of(key, name, version):
+        raise KeyRefused(f"{where}: an answer for another key, or for none")
+    if attributes.get("enabled") is False:
+        raise KeyRefused(f"{where}: it is disabled")
+    operations = key.get("key_ops")
+    if not str(key.get("kty", "none")).startswith("RSA") or (
+        isinstance(operations, list) and operations and "unwrapKey" not in operations
+    ):
+        raise KeyRefused(f"{where}: it is no RSA key for unwrapKey")
+    times = _seconds(attributes.get("nbf"), 0.0), _seconds(attributes.get("exp"), float("inf"))
+    try:
+        return RecipientKey.from_rsa(
+            decode(key.get("n", "")), decode(key.get("e", "")), name=where, valid=times
+        )
+    except ConfigError as error:
+        raise KeyRefused(f"{where}: {error}") from None
+
+
+def versioned(key: str, vault: str) -> tuple[str, str]:
+    """Return name and version of the identifier *key*, seen to be of *vault*.
+
+    Raises:
+        ConfigError: It is none, has no version, or is of another vault.
+    """
+    match = _VERSIONED.fullmatch(key)
+    if match is None:
+        raise ConfigError(
+            f"key must be https://VAULT/keys/NAME/VERSION, not {key!r}: each version is a key of its own"
+        )
+    if _address(match["vault"]) != _address(vault):
+        raise ConfigError(f"key is of {match['vault']}, but the client is of {vault}: {key!r}")
+    return match["name"], match["version"].lower()
+
+
+def _address(vault: str) -> str:
+    return vault.rstrip("/").removesuffix(":443").lower()
+
+
+def _bundle(answer: dict[str, Any], where: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    key, attributes = answer.get("key"), answer.get("attributes") or {}
+    if not isinstance(key, dict) or not isinstance(attributes, dict):
+        raise KeyUnavailable(f"{where}: an answer without a key")
+    return key, attributes
 
 
 def signature_of(answer: dict[str, Any], name: str, version: str) -> bytes:

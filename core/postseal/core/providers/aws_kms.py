@@ -20,7 +20,7 @@ from postseal.core.findings import Finding
 from postseal.core.forking import ForkSafeLock
 from postseal.core.keys import KeyContext, NewDataKey, Recipient
 from postseal.core.providers._attempts import first_that_opens
-from postseal.core.providers._aws_calls import ARN, ERRORS, Kms, in_region
+from postseal.core.providers._aws_calls import ARN, ERRORS, Kms, hide_from_logs, in_region
 from postseal.core.providers._aws_states import WRAPS, examined
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ _MOST_DIRECT: Final = 4096
 """Bytes of plaintext. Source: AWS KMS API, Encrypt."""
 _ALIAS_ARN: Final = re.compile(r"arn:[^:\s]+:kms:(?P<region>[^:\s]+):[^:\s]+:alias/[\w/-]+")
 _BARE: Final = re.compile(r"alias/[\w/-]+|[\w-]+")
-_SECRET_OPERATIONS: Final = ("GenerateDataKey", "Encrypt", "Decrypt")
 
 
 def key_id_of(arn: str) -> bytes:
@@ -78,7 +77,7 @@ class AwsKms:
                 raise ConfigError(f"also_open needs ARNs of keys (arn:aws:kms:...:key/...), not {arn!r}")
             self._also[key_id_of(arn)] = self._checked(arn, "also_open")
         self._lock = ForkSafeLock()
-        _hide_from_logs(client)
+        hide_from_logs(client)
 
     def __repr__(self) -> str:
         return f"<AwsKms {self._name}>"
@@ -229,33 +228,3 @@ class AwsKms:
         if ARN.fullmatch(arn) is None:
             raise KeyUnavailable(f"AWS KMS DescribeKey answered without an ARN for {self._name}")
         return arn
-
-
-class _Hidden(bytes):
-    """Bytes that travel as they are, and do not show in a log."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return f"<{len(self)} bytes, hidden by postseal>"
-
-    __str__ = __repr__
-
-
-def _hide_from_logs(client: KMSClient) -> None:
-    """Keep data keys out of botocore's debug log, which prints whole requests and answers."""
-    for operation in _SECRET_OPERATIONS:
-        for event, hide in (("before-call", _hide_request), ("before-parse", _hide_answer)):
-            client.meta.events.register_last(
-                f"{event}.kms.{operation}", hide, unique_id=f"postseal-{event}-{operation}"
-            )
-
-
-def _hide_request(params: dict[str, Any], **_: Any) -> None:
-    if isinstance(params.get("body"), bytes):
-        params["body"] = _Hidden(params["body"])
-
-
-def _hide_answer(response_dict: dict[str, Any], **_: Any) -> None:
-    if isinstance(response_dict.get("body"), bytes):
-        response_dict["body"] = _Hidden(response_dict["body"])

@@ -19,7 +19,7 @@ from postseal.core.crypto import InvalidSignature
 from postseal.core.errors import ConfigError, KeyRefused, KeyUnavailable
 from postseal.core.findings import Finding
 from postseal.core.forking import ForkSafeLock
-from postseal.core.providers._aws_calls import ARN, InvalidMac, Kms, in_region
+from postseal.core.providers._aws_calls import InvalidMac, Kms, arn_of, is_of_the_key
 from postseal.core.providers._aws_states import HMAC, SIGNS, examined
 from postseal.core.providers._service_keys import Es256InService, ServiceKey
 from postseal.core.signing import Origin, Sign, Verify
@@ -68,7 +68,7 @@ class AwsKmsEs256Key(Es256InService):
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(key_id, signs=signs, refresh=refresh, max_stale=max_stale, monotonic=monotonic)
-        self._kms, self._arn = Kms(client), _arn(key, client)
+        self._kms, self._arn = Kms(client), arn_of(key, client)
 
     def __repr__(self) -> str:
         return f"<AwsKmsEs256Key {self.id!r} {self._arn}>"
@@ -141,7 +141,7 @@ class AwsKmsHmacKey(ServiceKey):
         super().__init__(key_id, signs=signs, refresh=refresh, max_stale=max_stale, monotonic=monotonic)
         if not 1 <= max_calls <= 600_000:  # noqa: PLR2004 - AWS KMS takes 10,000 a second
             raise ConfigError(f"max_calls of key {key_id!r} must be 1 to 600,000 a minute: {max_calls!r}")
-        self._kms, self._arn = Kms(client), _arn(key, client)
+        self._kms, self._arn = Kms(client), arn_of(key, client)
         self.confirmed_for, self.max_stale = refresh, max_stale
         self._max_calls = max_calls
         self._lock = ForkSafeLock()
@@ -203,20 +203,8 @@ class AwsKmsHmacKey(ServiceKey):
         return _of_the_key(answer, operation, self._arn)
 
 
-def _arn(key: str, client: KMSClient) -> str:
-    """Return the ARN *key* as it is called in the client's Region."""
-    match, region = ARN.fullmatch(key), client.meta.region_name
-    if match is None:
-        raise ConfigError(f"key must be the ARN of a KMS key, arn:aws:kms:REGION:ACCOUNT:key/ID, not {key!r}")
-    if match["id"].startswith("mrk-"):
-        return in_region(match, region)
-    if match["region"] != region:
-        raise ConfigError(f"key is in {match['region']}, but the client is of {region}: {key!r}")
-    return key
-
-
 def _of_the_key(answer: dict[str, Any], operation: str, arn: str) -> dict[str, Any]:
-    """See that *answer* is of the key that was asked: AWS KMS names it by its ARN, emulators also by its id."""
-    if answer.get("KeyId") not in (arn, arn.rpartition("/")[2]):
+    """See that *answer* is of the key that was asked."""
+    if not is_of_the_key(answer, arn):
         raise KeyUnavailable(f"AWS KMS {operation} on {arn}: half an answer, or one of another key")
     return answer

@@ -10,15 +10,13 @@ Source: SPEC.md 7.3; Azure Key Vault REST API: Sign, Get Key; RFC 7518 3.4.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from postseal.core import crypto
-from postseal.core.errors import ConfigError
 from postseal.core.findings import Finding
-from postseal.core.providers._azure_keys import encode, signature_of, signing_key_of
+from postseal.core.providers._azure_keys import encode, signature_of, signing_key_of, versioned
 from postseal.core.providers._azure_rest import Vault
 from postseal.core.providers._azure_states import examined
 from postseal.core.providers._service_keys import Es256InService
@@ -27,11 +25,6 @@ if TYPE_CHECKING:
     from postseal.core.providers._azure_rest import AnyKeyClient
 
 __all__ = ["AzureEs256Key"]
-
-_VERSIONED: Final = re.compile(
-    r"(?P<vault>https://[a-z0-9.-]+(:\d+)?)/keys/(?P<name>[a-z0-9-]{1,127})/(?P<version>[0-9a-f]{32})/?",
-    re.IGNORECASE,
-)
 
 
 class AzureEs256Key(Es256InService):
@@ -67,14 +60,7 @@ class AzureEs256Key(Es256InService):
     ) -> None:
         super().__init__(key_id, signs=signs, refresh=refresh, max_stale=max_stale, monotonic=monotonic)
         self._vault = Vault(client)
-        match = _VERSIONED.fullmatch(key)
-        if match is None:
-            raise ConfigError(
-                f"key must be https://VAULT/keys/NAME/VERSION, not {key!r}: each version is a key of its own"
-            )
-        if _address(match["vault"]) != _address(self._vault.url):
-            raise ConfigError(f"key is of {match['vault']}, but the client is of {self._vault.url}: {key!r}")
-        self._name, self._version = match["name"], match["version"].lower()
+        self._name, self._version = versioned(key, self._vault.url)
 
     def __repr__(self) -> str:
         return f"<AzureEs256Key {self.id!r} {self._where}>"
@@ -98,7 +84,3 @@ class AzureEs256Key(Es256InService):
         self.calls["sign"].tick()
         answer = self._vault.sign(self._name, self._version, "ES256", encode(crypto.sha256(message)))
         return signature_of(answer, self._name, self._version)
-
-
-def _address(vault: str) -> str:
-    return vault.rstrip("/").removesuffix(":443").lower()

@@ -1,7 +1,7 @@
 """Recipients known by a public key or an X.509 certificate: producers wrap for them without asking anybody, they alone unwrap.
 
-No key service is asked, and none need be there: nobody records who opened, and no right can be withdrawn from who holds a private key.
-Stop wrapping for it instead. A producer needs no private key; a consumer needs no public one.
+Where private keys are held here, no key service is asked: nobody records who opened, and no right can be withdrawn from who holds a private
+key. Stop wrapping for it instead. A producer needs no private key; a consumer needs no public one.
 
 Source: SPEC.md 6.2 and 6.3.
 """
@@ -15,14 +15,14 @@ from typing import Final, Protocol, runtime_checkable
 
 from postseal.core import crypto
 from postseal.core.crypto import DATA_KEY_SIZE, RandomBytes
-from postseal.core.errors import ConfigError
-from postseal.core.keys import KeyContext, KeyRefused, NewDataKey, Recipient
+from postseal.core.errors import ConfigError, KeyRefused, KeyUnavailable, NotMine
+from postseal.core.keys import KeyContext, NewDataKey, Recipient
 from postseal.core.providers._attempts import first_that_opens
 from postseal.core.providers._binding import canonical
-from postseal.core.publickeys import OpeningKey, RecipientKey
+from postseal.core.publickeys import RSA_OAEP_256, OpeningKey, RecipientKey
 from postseal.core.wire import MAX_RECIPIENTS
 
-__all__ = ["OpeningKey", "PublicKeyRecipients", "RecipientKey", "RecipientSource"]
+__all__ = ["Opener", "OpeningKey", "PublicKeyRecipients", "RecipientKey", "RecipientSource"]
 
 _NOBODY: Final = "no recipient is of a private key of this process"
 
@@ -41,12 +41,25 @@ class RecipientSource(Protocol):
         ...
 
 
+class Opener(Protocol):
+    """A private key to open with: one that is held here (`OpeningKey`), or one in a key service (`AwsKmsRsaKey`, `AzureRsaKey`)."""
+
+    @property
+    def public(self) -> RecipientKey:
+        """Its public half."""
+        ...
+
+    def unwrap(self, wrapped: bytes, context: bytes) -> bytes:
+        """Unwrap a data key. Raises what a key provider does."""
+        ...
+
+
 class PublicKeyRecipients:
     """Key provider on public keys to wrap for and private keys to unwrap with.
 
     Args:
         recipients: For whom it wraps: public keys, 16 at most, or a `RecipientSource`. Each opens alone. Nobody where it only opens.
-        open_with: Private keys that unwrap. None for a process that only seals.
+        open_with: Private keys that unwrap, held here or in a key service. None for a process that only seals.
         clock: Seconds since the epoch. A certificate wraps while it is valid; what was wrapped for it opens for ever.
 
     Raises:
@@ -57,7 +70,7 @@ class PublicKeyRecipients:
         self,
         recipients: Iterable[RecipientKey] | RecipientSource = (),
         *,
-        open_with: Iterable[OpeningKey] = (),
+        open_with: Iterable[Opener] = (),
         random: RandomBytes = crypto.random_bytes,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -67,8 +80,10 @@ class PublicKeyRecipients:
         else:
             self._source = None
             self._recipients = _distinct(recipients)
-        self._open_with = {key.public.key_id: key for key in open_with}
-        if not self._recipients and self._source is None and not self._open_with:
+        opening = tuple(open_with)
+        self._open_with = {key.public.key_id: key for key in opening if isinstance(key, OpeningKey)}
+        self._in_service = tuple(key for key in opening if not isinstance(key, OpeningKey))
+        if not self._recipients and self._source is None and not opening:
             raise ConfigError(
                 "PublicKeyRecipients needs a public key to wrap for, or a private key to open with"
             )
@@ -76,7 +91,8 @@ class PublicKeyRecipients:
 
     def __repr__(self) -> str:
         told = self._source or ", ".join(f"{key.kind} {key.key_id.hex()}" for key in self._recipients)
-        opens = f", opens with {len(self._open_with)}" if self._open_with else ""
+        count = len(self._open_with) + len(self._in_service)
+        opens = f", opens with {count}" if count else ""
         return f"<PublicKeyRecipients for {told or 'nobody'}{opens}>"
 
     def __reduce__(self) -> str:
@@ -84,7 +100,10 @@ class PublicKeyRecipients:
 
     @property
     def public_key_fingerprints(self) -> frozenset[bytes]:
-        """SHA-256 of each public key, those of `open_with` too: a sealer does not sign or verify with the same (B1)."""
+        """SHA-256 of each public key, those of `open_with` too: a sealer does not sign or verify with the same (B1).
+
+        Keys in a service are RSA keys, which sign no messages.
+        """
         opening = (key.public for key in self._open_with.values())
         return frozenset(key.fingerprint for key in (*self._recipients, *opening))
 
@@ -113,13 +132,27 @@ class PublicKeyRecipients:
         bound = canonical(context)
         return first_that_opens(
             (
-                partial(key.unwrap, recipient.wrapped_key, bound)
+                partial(self._unwrap, recipient, bound)
                 for recipient in recipients
-                if (key := self._open_with.get(recipient.key_id)) is not None
-                and recipient.algorithm == key.public.algorithm
+                if recipient.key_id in self._open_with
+                or (self._in_service and recipient.algorithm == RSA_OAEP_256)
             ),
             _NOBODY,
         )
+
+    def _unwrap(self, recipient: Recipient, bound: bytes) -> bytes:
+        key = self._open_with.get(recipient.key_id) or self._named(recipient)
+        if key is None or recipient.algorithm != key.public.algorithm:
+            raise NotMine(_NOBODY)
+        return key.unwrap(recipient.wrapped_key, bound)
+
+    def _named(self, recipient: Recipient) -> Opener | None:
+        """Return the key of a service that *recipient* names; its public half is asked for the first time."""
+        try:
+            return next((key for key in self._in_service if key.public.key_id == recipient.key_id), None)
+        except KeyRefused as error:
+            # That says nothing about the message: without the public half nobody can tell whose it is.
+            raise KeyUnavailable(str(error)) from error
 
     def _usable(self, context: KeyContext) -> Sequence[RecipientKey]:
         keys = self._recipients if self._source is None else _distinct(self._source.recipients(context))
