@@ -164,6 +164,22 @@ def test_many_threads_wait_for_one_call():
     assert (ends.roots[0].signed, ends.roots[1].verified) == (1, 1)
 
 
+def test_a_message_waits_until_all_who_sign_know_the_new_key():
+    """Else it would be told that there is none, while another thread was telling of it."""
+    ends = Ends("privacy", "remote")
+    seen: list[bool] = []
+
+    class Late:
+        def ring_changed(self) -> None:
+            seen.append(ends.key.due())
+
+    late = Late()
+    ends.key.watch(late)
+    ends.seal()
+    assert seen == [True]
+    assert not ends.key.due()
+
+
 def wait_for_thread() -> None:
     for thread in threading.enumerate():
         if thread.name == "postseal-delegation":

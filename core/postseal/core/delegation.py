@@ -198,6 +198,8 @@ class DelegatedKey(RingKey):
         self._lock = ForkSafeLock()
         self._watchers: WeakSet[Watcher] = WeakSet()
         self._current: _Current | None = None
+        self._told: _Current | None = None
+        """The current one, once all who sign with it know."""
         self._try_again = 0.0
         self._failure: tuple[float, KeyUnavailable] | None = None
         self._confirmed: dict[bytes, _Confirmed] = {}
@@ -229,7 +231,7 @@ class DelegatedKey(RingKey):
 
     def due(self) -> bool:
         """Tell whether the next key must be waited for; have it made ahead of time, where it need not."""
-        now, current = self._clock(), self._current
+        now, current = self._clock(), self._told
         if current is None or not now < current.ends - _MARGIN:
             return True
         if now >= current.ahead and now >= self._try_again:
@@ -261,6 +263,10 @@ class DelegatedKey(RingKey):
         with self._renewing:
             now, current = self._clock(), self._current
             if current is not None and now < (current.ahead if ahead else current.ends - _MARGIN):
+                if (
+                    self._told is not current
+                ):  # who was to tell of it stayed behind in the parent of this process
+                    self._tell()
                 return
             failure = self._failure
             if not ahead and failure is not None and 0 <= now - failure[0] < _RETRY_AFTER:
@@ -273,12 +279,17 @@ class DelegatedKey(RingKey):
                 if current is None or now >= current.ends:
                     raise
             except KeyRefused:
-                self._current = None
+                self._current = self._told = None
                 raise
+            self._tell()
+
+    def _tell(self) -> None:
+        """Have all who sign take up the current key. Who is not waited for by then would sign with the last one, or with none."""
         with self._lock:
             watchers = tuple(self._watchers)
         for watcher in watchers:
             watcher.ring_changed()
+        self._told = self._current
 
     def _made(self, now: float) -> _Current:
         if self.sender is None:
