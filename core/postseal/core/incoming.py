@@ -143,6 +143,8 @@ class Incoming:
         self._shapes: dict[object, Shapes] = {}
         self.learnt: dict[bytes, ShortWay] = {}
         """What opens messages like one that was opened before, by the end of its last wrapped key."""
+        self.latest: ShortWay | None = None
+        """What opened the message before: that of another kind it leaves to its own."""
         self._learnt_bare: dict[bytes, ShortWay] = {}
         """The same as they were made."""
         self.plain: dict[bytes, ShortWay] = {}
@@ -385,7 +387,7 @@ class Incoming:
             other=other,
             note=note,
         )
-        self.learnt[hint] = _unrefusing(way) if self.mode == "observe" else way
+        self.latest = self.learnt[hint] = _unrefusing(way) if self.mode == "observe" else way
         if envelope.header.bound or self.plain.get(hint) is not other:
             self.plain.pop(hint, None)
         else:
@@ -428,6 +430,7 @@ class Incoming:
 
     def forget(self) -> None:
         """Drop what was learnt."""
+        self.latest = None
         self.learnt.clear()
         self._learnt_bare.clear()
         self.plain.clear()

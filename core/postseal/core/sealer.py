@@ -636,9 +636,14 @@ class Sealer:
             beside = self._beside(way.policy, headers, content_encoding, ordering_key, in_reply_to)
         try:
             learnt = is_delivery and in_reply_to is None
-            short = way.learnt.get(data[way.hint]) if learnt else None
-            if short is not None and (opened := short(data, beside)) is not None:
-                return opened
+            if learnt:
+                # Most messages are like the one before: then nothing has to be looked up.
+                if (latest := way.latest) is not None and (opened := latest(data, beside)) is not None:
+                    return opened
+                short = way.learnt.get(data[way.hint])
+                if short is not None and short is not latest and (opened := short(data, beside)) is not None:
+                    way.latest = short
+                    return opened
             examined = self._asking(partial(self._examine, way, data, beside, coordinates, learnt=learnt))
             if isinstance(examined, Opened):
                 return examined
@@ -684,9 +689,14 @@ class Sealer:
             beside = self._beside(way.policy, headers, content_encoding, ordering_key, in_reply_to)
         try:
             learnt = is_delivery and in_reply_to is None
-            short = way.learnt.get(data[way.hint]) if learnt else None
-            if short is not None and (opened := short(data, beside)) is not None:
-                return opened
+            if learnt:
+                # Most messages are like the one before: then nothing has to be looked up.
+                if (latest := way.latest) is not None and (opened := latest(data, beside)) is not None:
+                    return opened
+                short = way.learnt.get(data[way.hint])
+                if short is not None and short is not latest and (opened := short(data, beside)) is not None:
+                    way.latest = short
+                    return opened
             examined = await self._asking_async(
                 partial(self._examine, way, data, beside, coordinates, learnt=learnt)
             )
@@ -741,9 +751,14 @@ class Sealer:
             beside = self._beside(way.policy, headers, content_encoding, ordering_key, in_reply_to)
         try:
             learnt = is_delivery and in_reply_to is None
-            short = way.learnt.get(data[way.hint]) if learnt else None
-            if short is not None and (opened := short(data, beside)) is not None:
-                return opened
+            if learnt:
+                # Most messages are like the one before: then nothing has to be looked up.
+                if (latest := way.latest) is not None and (opened := latest(data, beside)) is not None:
+                    return opened
+                short = way.learnt.get(data[way.hint])
+                if short is not None and short is not latest and (opened := short(data, beside)) is not None:
+                    way.latest = short
+                    return opened
             examined = self._examine(way, data, beside, coordinates, learnt=learnt)
             if isinstance(examined, Opened):
                 return examined
