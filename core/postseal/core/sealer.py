@@ -751,14 +751,8 @@ class Sealer:
             beside = self._beside(way.policy, headers, content_encoding, ordering_key, in_reply_to)
         try:
             learnt = is_delivery and in_reply_to is None
-            if learnt:
-                # Most messages are like the one before: then nothing has to be looked up.
-                if (latest := way.latest) is not None and (opened := latest(data, beside)) is not None:
-                    return opened
-                short = way.learnt.get(data[way.hint])
-                if short is not None and short is not latest and (opened := short(data, beside)) is not None:
-                    way.latest = short
-                    return opened
+            if learnt and (quick := _like_before(way, data, beside)) is not None:
+                return quick
             examined = self._examine(way, data, beside, coordinates, learnt=learnt)
             if isinstance(examined, Opened):
                 return examined
@@ -1361,6 +1355,17 @@ def _answers(way: Outgoing, in_reply_to: Verified | str | None) -> bytes:
             "seal() in_reply_to, or answer with the correlation id of a request that was opened by this sealer. Nothing was sealed"
         )
     return _reference(in_reply_to)
+
+
+def _like_before(way: Incoming, data: bytes, beside: Beside | None) -> Opened | None:
+    """Open *data* as one like it was opened before: `Sealer.open` and `aopen` begin so, without another call."""
+    if (latest := way.latest) is not None and (opened := latest(data, beside)) is not None:
+        return opened
+    short = way.learnt.get(data[way.hint])
+    if short is None or short is latest or (opened := short(data, beside)) is None:
+        return None
+    way.latest = short
+    return opened
 
 
 def _frame(names: tuple[str, ...], headers: Headers | None, body: bytes) -> bytes:
