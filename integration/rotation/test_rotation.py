@@ -129,6 +129,8 @@ class Run:
         self.begun: list[list[bytes]] = [[], []]
         """Those that were sent, and those that are just being sealed, perhaps with a key of a moment ago."""
         self.receiving: list[Receiving] = []
+        self._consumed: set[bytes] = set()
+        self._seen = [0, 0]
         self.ready = threading.Barrier(5)
         """Both producers, both consumers, and who rotates."""
         self.over = threading.Event()
@@ -149,7 +151,12 @@ class Run:
         return sum(map(len, self.sent))
 
     def consumed(self) -> set[bytes]:
-        return {body for receiving in self.receiving for body in tuple(receiving.bodies) if body is not None}
+        """Return what was handed on so far; asked by one thread."""
+        for at, receiving in enumerate(self.receiving):
+            seen, came = self._seen[at], len(receiving.bodies)
+            self._consumed.update(body for body in receiving.bodies[seen:came] if body is not None)
+            self._seen[at] = came
+        return self._consumed
 
     def allow(self, count: int) -> None:
         """Let producers go on until they have sent *count* messages in all."""
@@ -163,7 +170,7 @@ class Run:
         while not done():
             assert not self.errors, self.errors
             assert time.monotonic() < end, f"{self.produced} sent, {len(self.consumed())} consumed of {COUNT}"
-            time.sleep(0.01)
+            time.sleep(0.01 + COUNT / 1e6)
 
     def produce(self, number: int, line: Line) -> None:
         """Send half of the messages, as far as is allowed."""

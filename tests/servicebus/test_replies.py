@@ -172,3 +172,15 @@ def test_a_batch_of_requests_is_noted_too(side, ends, places):
     answers.answer(3)
     assert asks.take(3) == {f"c-{n}": f"QUESTION {n}" for n in range(3)}
     assert ends.events == []
+
+
+def test_a_session_whose_entity_binds_replies_keeps_no_state(ends, server):
+    """A state answers nothing: docs/replies.md."""
+    queue = server.new_queue(requires_session=True)
+    policy = Policy(name="answers", destinations=[f"servicebus:{queue}"], keys=["main"], bind_replies=True)
+    client = ends.client(ends.sealer(policy))
+    with (
+        client.get_queue_receiver(queue, session_id="one") as receiver,
+        pytest.raises(ConfigError, match="names no request"),
+    ):
+        receiver.session.set_state("state")
