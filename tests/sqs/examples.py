@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 
 from postseal.core import Policy, Sealer
 from postseal.sqs import protect
-from postseal.sqs._message import envelope_of
+from postseal.sqs._text import envelope_of
 from tests.fakes import local_keys
 
 __all__ = ["ASYNC", "FAN_OUT", "SYNC", "Travelled", "compare", "program"]

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 
 from postseal.core import Refused, Sealer
 from postseal.sqs import protect
-from postseal.sqs._message import envelope_of, text_of
+from postseal.sqs._text import envelope_of, text_of
 from tests.contract import Line, Raw, Receiving
 
 __all__ = ["AioLine", "Aiobotocore", "ClientLine", "FifoLine", "ResourceLine", "attributes"]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from postseal.core import ConfigError
 from postseal.core.wire import looks_sealed
 from postseal.sqs import _message as m
+from postseal.sqs import _text as t
 
 SEALED_STARTS = (
     b"\xd8\x60\x84\x58\x20\xa4\x01",
@@ -58,16 +59,16 @@ def test_a_url_without_the_name_of_a_queue_is_an_error(url):
 
 @given(sealed)
 def test_text_gives_back_the_envelope(envelope):
-    text = m.text_of(envelope)
+    text = t.text_of(envelope)
     assert set(text) <= set(ALPHABET)
     assert base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)) == envelope
-    assert m.envelope_of(text) == envelope
+    assert t.envelope_of(text) == envelope
 
 
 @given(sealed, st.data())
 def test_one_envelope_has_one_text(envelope, data):
     """Whatever else would decode to the same bytes by a lax decoder is no envelope."""
-    text = m.text_of(envelope)
+    text = t.text_of(envelope)
     at = data.draw(st.integers(0, len(text)))
     other = data.draw(
         st.sampled_from(
@@ -81,30 +82,30 @@ def test_one_envelope_has_one_text(envelope, data):
             ]
         )
     )
-    assert m.envelope_of(other) is None
+    assert t.envelope_of(other) is None
 
 
 @given(sealed, st.sampled_from(ALPHABET))
 def test_bits_left_over_must_be_zero(envelope, last):
-    text = m.text_of(envelope)
-    changed = m.envelope_of(text[:-1] + last)
-    assert changed is None or m.text_of(changed) == text[:-1] + last
+    text = t.text_of(envelope)
+    changed = t.envelope_of(text[:-1] + last)
+    assert changed is None or t.text_of(changed) == text[:-1] + last
 
 
 @given(st.text(alphabet=ALPHABET, max_size=40))
 def test_whatever_is_an_envelope_looks_sealed_and_is_canonical(text):
     for candidate in (text, "2GCEW" + text, "0YR" + text, "0oRZ" + text):
-        envelope = m.envelope_of(candidate)
+        envelope = t.envelope_of(candidate)
         if envelope is not None:
             assert looks_sealed(envelope)
-            assert m.text_of(envelope) == candidate
+            assert t.text_of(envelope) == candidate
 
 
 @pytest.mark.parametrize(
     "clear", ["", "hello", "aGVsbG8", "2GCEW\ud800", '{"order": 1}', "2GCE", "0Yes", "0oops", "2GCEAAAA"]
 )
 def test_clear_text_is_no_envelope(clear):
-    assert m.envelope_of(clear) is None
+    assert t.envelope_of(clear) is None
 
 
 # -- attributes
@@ -165,8 +166,8 @@ def test_names_ask_for_attributes_as_sqs_says(names, asked):
 
 def test_md5_of_a_body_is_that_of_sqs():
     # Source: SQS API Reference, SendMessage, example response for "This is a test message".
-    assert m.text_md5("This is a test message") == "fafb00f5732ab283681e124bf8747ed1"
-    assert m.text_md5("grün") == m.text_md5("grün".encode())
+    assert t.text_md5("This is a test message") == "fafb00f5732ab283681e124bf8747ed1"
+    assert t.text_md5("grün") == t.text_md5("grün".encode())
 
 
 def test_md5_of_attributes_is_that_of_sqs(line):

@@ -12,7 +12,7 @@ from botocore.exceptions import ParamValidationError
 
 from postseal.core import Refused, Verdict
 from postseal.sqs import protect
-from postseal.sqs._message import text_of
+from postseal.sqs._text import text_of
 from tests.contract import Raw, World, flipped
 from tests.fakes import FakeKeys
 from tests.sqs.conftest import Wire, make_client, make_resource

@@ -9,7 +9,7 @@ import pytest
 
 from postseal.core import ConfigError, KeyUnavailable, Refused, Verdict
 from postseal.sqs import VERDICT_ATTRIBUTE, open_message, open_records, protect
-from postseal.sqs._message import text_of
+from postseal.sqs._text import text_of
 from tests.contract import World, flipped
 from tests.fakes import FakeKeys
 from tests.sqs.conftest import make_client

@@ -14,7 +14,7 @@ from botocore.exceptions import ChecksumError, ClientError, ParamValidationError
 
 from postseal.core import ConfigError, KeyUnavailable, Refused, TooLarge
 from postseal.sqs import MAX_BYTES, protect
-from postseal.sqs._message import envelope_of
+from postseal.sqs._text import envelope_of, text_of
 from tests.sqs.conftest import _OPTIONS, Wire, make_client
 from tests.sqs.line import FifoLine
 
@@ -544,6 +544,40 @@ def test_md5_is_that_of_the_callers_body(url, client):
     assert answer["MD5OfMessageBody"] == md5(CLEAR)
     bare = make_client().send_message(QueueUrl=url, MessageBody=CLEAR, MessageAttributes=attributes)
     assert answer["MD5OfMessageAttributes"] == bare["MD5OfMessageAttributes"]
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_md5_of_attributes_is_that_of_the_callers_whatever_is_encrypted_of_them(world, place, url, batch):
+    client = protect(make_client(), world.sealer(world.policy(place, encrypt_headers=["a"])))
+    attributes = {name: {"DataType": "String", "StringValue": "x"} for name in "ab"}
+    message = {"MessageBody": CLEAR, "MessageAttributes": attributes}
+
+    def digest(sends):
+        if not batch:
+            return sends.send_message(QueueUrl=url, **message)["MD5OfMessageAttributes"]
+        answer = sends.send_message_batch(QueueUrl=url, Entries=[{"Id": "1", **message}])
+        return answer["Successful"][0]["MD5OfMessageAttributes"]
+
+    assert digest(client) == digest(make_client())
+
+
+def test_of_a_batch_what_is_no_common_case_costs_the_others_nothing(world, policy, place, url):
+    """Each is sealed once, and counted once; what was sealed before is sent as it is."""
+    sealer = world.sealer(policy)
+    client = protect(make_client(), sealer)
+    client.send_message(QueueUrl=url, MessageBody="a key at hand")
+    before = text_of(sealer.seal(b"before", destination=f"sqs:{place}"))
+    count = sealer.auditor.sealed[f"sqs:{place}", "enforce"].value
+    wire = Wire(client)
+    texts = ["one", "two", before, "three"]
+    client.send_message_batch(
+        QueueUrl=url, Entries=[{"Id": f"e{n}", "MessageBody": text} for n, text in enumerate(texts)]
+    )
+    [sent] = wire.sent("SendMessageBatch")
+    travelled = [entry["MessageBody"] for entry in sent["Entries"]]
+    assert travelled[2] == before
+    assert [opened(world, policy, place, text) for text in travelled] == ["one", "two", "before", "three"]
+    assert sealer.auditor.sealed[f"sqs:{place}", "enforce"].value == count + 3
 
 
 def test_md5_of_each_entry_is_that_of_the_callers_body(url, client):

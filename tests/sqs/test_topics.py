@@ -12,7 +12,7 @@ from botocore.exceptions import ParamValidationError
 
 from postseal.core import ConfigError, KeyUnavailable, Refused, TooLarge, Verdict
 from postseal.sqs import protect, unprotect
-from postseal.sqs._message import envelope_of, text_of
+from postseal.sqs._text import envelope_of, text_of
 from postseal.sqs._wrapped import Wrapper
 from tests.contract import Raw
 from tests.sqs.conftest import _OPTIONS, make_client

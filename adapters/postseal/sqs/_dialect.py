@@ -19,6 +19,7 @@ from postseal.sqs._message import (
     destination_of,
     topic_destination_of,
 )
+from postseal.sqs._text import in_order
 
 __all__ = ["DIALECTS", "SNS", "SQS", "Dialect", "queue_url_of"]
 
@@ -72,18 +73,8 @@ def queue_url_of(params: Mapping[str, Any]) -> str:
 
 def _json_carries(texts: list[str], body: Any) -> bool:
     data = body if isinstance(body, bytes) else str(body or "").encode()
-    return _are_in_order(texts, data) or _are_all(texts, data)
-
-
-def _are_in_order(texts: list[str], data: bytes) -> bool:
-    """Tell whether the bodies in *data*, read as botocore writes JSON, are *texts*: the quick answer."""
-    find, at = data.find, 0
-    for text in texts:
-        at = find(_BODY_KEY, at) + len(_BODY_KEY)
-        if at < len(_BODY_KEY) or not data.startswith(text.encode() + b'"', at):
-            return False
-        at += len(text)
-    return find(_BODY_KEY, at) < 0
+    # As botocore writes JSON: the quick answer.
+    return in_order(_BODY_KEY, texts, data) or _are_all(texts, data)
 
 
 def _are_all(texts: list[str], data: bytes) -> bool:

@@ -1,11 +1,10 @@
-"""How an envelope rides in an SQS message: destinations, text, attributes, sizes, MD5. Pure: no client, no sealer.
+"""What an SQS message has beside its body: a destination, attributes, their size and MD5. Pure: no client, no sealer.
 
 Source: Amazon SQS API Reference (SendMessage, ReceiveMessage, Message); SPEC.md 5.
 """
 
 from __future__ import annotations
 
-import binascii
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,9 +13,7 @@ from hashlib import md5
 from typing import Any, Final, TypeAlias
 
 from postseal.core import ConfigError, Opened, Policy, Sealer
-from postseal.core.accelerator import native
 from postseal.core.context import HeaderValue
-from postseal.core.wire import looks_sealed
 
 __all__ = [
     "MAX_BYTES",
@@ -29,13 +26,9 @@ __all__ = [
     "attributes_md5",
     "attributes_of",
     "attributes_size",
-    "bytes_of",
     "destination_of",
-    "envelope_of",
     "is_fifo",
     "names_queue",
-    "text_md5",
-    "text_of",
     "topic_destination_of",
     "values_of",
     "without",
@@ -113,6 +106,7 @@ class Place:
         policy: The policy in force there.
         seal: Seals a body at once, in the common case: `Sealer.at_hand`.
         open: Opens an envelope likewise: `Sealer.open_at_hand`.
+        open_body: To its body alone, where no ledger is to be told: `Sealer.body_at_hand`.
         reader: Who reads there, to the ledger: the queue, where it gets copies of what is sent to topics.
         noted: Whether a ledger is told what is settled.
     """
@@ -121,6 +115,7 @@ class Place:
     policy: Policy
     seal: Callable[[bytes], bytes | None]
     open: Callable[[bytes], Opened | None]
+    open_body: Callable[[bytes], bytes | None]
     reader: str = ""
     noted: bool = False
     bind: tuple[str, ...] = field(init=False)
@@ -162,6 +157,7 @@ class Place:
             policy,
             sealer.at_hand(destination),
             sealer.open_at_hand(destination, reader),
+            sealer.body_at_hand(destination),
             reader,
             sealer.ledger is not None,
         )
@@ -202,50 +198,6 @@ class Places(dict[str, Place]):
         ):  # other rules were taken over meanwhile: not for the next message
             self.pop(address, None)
         return place
-
-
-# -- text --------------------------------------------------------------------------------------------------------------
-
-_PADDING: Final = ("", None, "==", "=")
-"""By the length modulo 4; None where no bytes have a text of that length."""
-_LAST: Final = ("", "", "AQgw", "AEIMQUYcgkosw048")
-"""What a text may end in, by its length modulo 4, so that the bits it leaves over are zero. Source: RFC 4648 3.5."""
-_STARTS: Final = ("2GCE", "0Y", "0o", "2nBzbDG")
-"""How the text of an envelope begins: bytes d8 60 84, d1 84, d2 84, da 70736c31. Source: SPEC.md 3.4."""
-
-
-def text_of(envelope: bytes) -> str:
-    """Write *envelope* as SQS takes it: base64url without padding, four characters for three bytes. Source: RFC 4648 5."""
-    if (compiled := native()) is not None:
-        return compiled.encode(envelope)
-    text = binascii.b2a_base64(envelope, newline=False)
-    # Quicker than bytes.translate, and than the same in str.
-    return text.replace(b"+", b"-").replace(b"/", b"_").rstrip(b"=").decode()
-
-
-def envelope_of(text: str) -> bytes | None:
-    """Return the envelope that *text* is, exactly as `text_of` would write it; None where it is anything else.
-
-    What it returns only looks like an envelope: nothing in it is authenticated.
-    """
-    envelope = bytes_of(text) if text.startswith(_STARTS) else None  # most that is sent is spared the call
-    return envelope if envelope is not None and looks_sealed(envelope) else None
-
-
-def bytes_of(text: str) -> bytes | None:
-    """Return the bytes that *text* is, if it begins as an envelope's text does, and is exactly as `text_of` would write them; else None."""
-    if (compiled := native()) is not None:
-        return compiled.decode(text) if text.startswith(_STARTS) else None
-    if not text.startswith(_STARTS) or "+" in text or "/" in text or "=" in text:
-        return None
-    over = len(text) % 4
-    padding = _PADDING[over]
-    if padding is None or (over and text[-1] not in _LAST[over]):
-        return None
-    try:
-        return binascii.a2b_base64(text.replace("-", "+").replace("_", "/") + padding, strict_mode=True)
-    except ValueError:  # a letter that is none of base64, also one outside ASCII
-        return None
 
 
 # -- attributes --------------------------------------------------------------------------------------------------------
@@ -330,12 +282,6 @@ def asks_for(name: str, names: Collection[str]) -> bool:
 
 
 # -- MD5 ---------------------------------------------------------------------------------------------------------------
-
-
-def text_md5(text: str | bytes) -> str:
-    """Return the MD5 of a body in hex, as SQS does."""
-    data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-    return md5(data, usedforsecurity=False).hexdigest()
 
 
 def attributes_md5(attributes: Attributes) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from postseal.core import Sealer
 from postseal.sqs._sending import Unsealed
 from postseal.sqs._sorting import Sorting
+from postseal.sqs._text import text_of
 
 __all__ = ["aopen_each", "aseal_each", "open_each", "seal_each"]
 
@@ -13,20 +14,22 @@ def seal_each(unsealed: Unsealed, sealer: Sealer) -> None:
     """Seal those messages that are not sealed yet."""
     destination, seal = unsealed.place.destination, sealer.seal
     for one in unsealed.messages:
-        if one.envelope is None:
-            one.envelope = seal(
+        if one.sealed is None:
+            envelope = seal(
                 one.data, destination=destination, headers=one.headers, ordering_key=one.ordering_key
             )
+            one.sealed = text_of(envelope)
 
 
 async def aseal_each(unsealed: Unsealed, sealer: Sealer) -> None:
     """Do it like `seal_each`, without blocking the loop."""
     destination, seal = unsealed.place.destination, sealer.aseal
     for one in unsealed.messages:
-        if one.envelope is None:
-            one.envelope = await seal(
+        if one.sealed is None:
+            envelope = await seal(
                 one.data, destination=destination, headers=one.headers, ordering_key=one.ordering_key
             )
+            one.sealed = text_of(envelope)
 
 
 def open_each(sorting: Sorting, sealer: Sealer) -> None:

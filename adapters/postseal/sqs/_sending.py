@@ -1,13 +1,12 @@
 """Seals what a client sends, between the caller and the serializer; guards what leaves; checks what SQS says it got.
 
-All but the sealing itself is here, in two halves, so that the hooks of a client seal between them: `Sending.prepare`, which seals at once
-what can be, then `Sealer.seal` or `Sealer.aseal` of each other message, then `Sending.finish`.
+The common case is sealed in `Sending.prepare`, all messages of a call at once. What that leaves goes the whole way: the hooks do
+`Sealer.seal` or `Sealer.aseal` of each message, then `Sending.finish`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Sized
-from hashlib import md5
 from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
@@ -21,12 +20,10 @@ from postseal.sqs._message import (
     Places,
     attributes_md5,
     attributes_size,
-    envelope_of,
-    text_md5,
-    text_of,
     values_of,
     without,
 )
+from postseal.sqs._text import envelope_of, seal_texts, text_md5s
 
 __all__ = ["CONTEXT", "UNTOUCHED", "AsItCame", "Outgoing", "Sending", "Unsealed"]
 
@@ -35,6 +32,7 @@ CONTEXT: Final = "postseal"
 what lies there holds no body and shows nothing in `repr`."""
 
 _NOTHING_SENT: Final = "nothing was sent"
+_NOTHING_TAKEN: Final[Mapping[int, str]] = {}
 
 
 class _Untouched:
@@ -56,51 +54,30 @@ class AsItCame(str):
 
 
 class Outgoing:
-    """One message on its way out. Sizes are in bytes, with attributes. Of many calls it is the most, so it is one plain object.
+    """One message that goes the whole way out.
 
     Attributes:
         message: As the caller gave it.
-        entry: Its Id in a batch, else None.
-        clear: The clear body; gone once it is sealed, because what is left is kept where botocore may log it.
-        already: Whether that is an envelope already.
-        data: What the sealer is to get: the clear body, or the envelope that it is.
-        envelope: What it made of that; None where it is still to be asked.
-        headers: What of its attributes is bound; None where nothing can be.
+        data: What the sealer is to get: the clear body, or the envelope that it is already.
+        headers: What of its attributes is bound or encrypted; None where nothing can be.
         ordering_key: Its group, where that is bound.
-        text: What travels: at first the caller's, then the sealed text.
-        clear_md5: MD5 of the clear body, in hex.
-        taken: MD5 of the attributes as the caller gave them, where some were taken out; else empty.
+        sealed: What travels; None until it is sealed.
     """
 
-    __slots__ = (
-        "already",
-        "clear",
-        "clear_md5",
-        "clear_size",
-        "data",
-        "entry",
-        "envelope",
-        "headers",
-        "message",
-        "ordering_key",
-        "sealed_size",
-        "taken",
-        "text",
-    )
+    __slots__ = ("data", "headers", "message", "ordering_key", "sealed")
 
-    message: Mapping[str, Any]
-    entry: str | None
-    clear: bytes
-    already: bool
-    data: bytes
-    envelope: bytes | None
-    headers: Headers | None
-    ordering_key: bytes | None
-    text: str
-    clear_md5: str
-    clear_size: int
-    sealed_size: int
-    taken: str
+    def __init__(
+        self,
+        message: Mapping[str, Any],
+        data: bytes,
+        headers: Headers | None = None,
+        ordering_key: bytes | None = None,
+    ) -> None:
+        self.message = message
+        self.data = data
+        self.headers = headers
+        self.ordering_key = ordering_key
+        self.sealed: str | None = None
 
     def __repr__(self) -> str:
         return "<outgoing message>"
@@ -115,15 +92,31 @@ class Unsealed(NamedTuple):
 
 
 class _Sent:
-    """What was sealed in one call: the sealed texts, and the MD5 of each clear one."""
+    """What was sealed in one call: kept where botocore may log it, so no clear body is among it.
 
-    __slots__ = ("messages",)
+    Args:
+        texts: What travels.
+        entries: The Ids of a batch; empty for a single message.
+        digests: Of each message the MD5 of what travels and that of the clear body; empty where answers say no MD5.
+        taken: The MD5 of the attributes as the caller gave them, by the place of those messages of which some were taken out.
+    """
 
-    def __init__(self, messages: Sequence[Outgoing]) -> None:
-        self.messages = messages
+    __slots__ = ("digests", "entries", "taken", "texts")
+
+    def __init__(
+        self,
+        texts: list[str],
+        entries: list[Any],
+        digests: list[tuple[str, str]],
+        taken: Mapping[int, str],
+    ) -> None:
+        self.texts = texts
+        self.entries = entries
+        self.digests = digests
+        self.taken = taken
 
     def __repr__(self) -> str:
-        return f"<{len(self.messages)} sealed>"
+        return f"<{len(self.texts)} sealed>"
 
 
 class Sending:
@@ -143,13 +136,14 @@ class Sending:
 
     # -- before ----------------------------------------------------------------------------------------------------
 
-    def prepare(self, params: Mapping[str, Any], context: dict[str, Any], *, batch: bool) -> Unsealed | None:
-        """Tell what is to be sealed of the parameters of a call; None where nothing is."""
+    def prepare(self, params: dict[str, Any], context: dict[str, Any], *, batch: bool) -> Unsealed | None:
+        """Seal a call at once, if it can be; else tell what is still to be sealed. None where nothing is, for either reason."""
         if context.get("is_presign_request"):
             raise ConfigError(
                 "a presigned URL carries no body, so whoever uses it would send clear text: a protected client makes none to send with"
             )
-        address = self._dialect.address_of(params)
+        dialect = self._dialect
+        address = dialect.address_of(params)
         if type(address) is AsItCame:
             context[CONTEXT] = UNTOUCHED
             return None
@@ -159,40 +153,40 @@ class Sending:
             entries = params.get(self._dialect.entries) if batch else None
             self._sealer.note_unsealed(place.destination, len(entries) if isinstance(entries, Sized) else 1)
             return None
-        if not batch:
-            return Unsealed(place, [self._read(params, place)], batch=False)
+        messages: list[Mapping[str, Any]] = self._entries(params) if batch else [params]
+        if dialect.check is not None:
+            for message in messages:
+                dialect.check(message)
+        sealed: list[str] = []
+        if place.plain:
+            sealed = seal_texts(place.seal, [message.get(dialect.body) for message in messages])
+            if len(sealed) == len(messages):
+                self._put(params, context, place, messages, sealed, batch=batch)
+                return None
+        unsealed = [self._read(message, place) for message in messages]
+        for one, text in zip(unsealed, sealed, strict=False):  # the first of them, as far as that went
+            one.sealed = text
+        return Unsealed(place, unsealed, batch)
+
+    def _entries(self, params: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         entries = params.get(self._dialect.entries)
-        if not isinstance(entries, (list, tuple)) or not all(isinstance(e, Mapping) for e in entries):
+        if not isinstance(entries, (list, tuple)) or not all(map(_is_mapping, entries)):
             # botocore would say so, too, and show the bodies.
             raise ParamValidationError(report=f"{self._dialect.entries} must be a list of dicts")
-        return Unsealed(place, [self._read(entry, place) for entry in entries], batch=True)
+        return list(entries)
 
     def _read(self, message: Mapping[str, Any], place: Place) -> Outgoing:
         text = message.get(self._dialect.body)
         if not isinstance(text, str):
             # botocore would say so, too, and show the body.
             raise ParamValidationError(report=f"{self._dialect.body} must be str, not {type(text).__name__}")
-        if self._dialect.check is not None:
-            self._dialect.check(message)
         try:
             clear = text.encode()
         except UnicodeEncodeError:
             raise ParamValidationError(
                 report=f"{self._dialect.body} holds half of a surrogate pair"
             ) from None
-        already = envelope_of(text)
-        one = Outgoing()
-        one.message = message
-        one.text = text
-        one.clear = clear
-        one.already = already is not None
-        one.data = clear if already is None else already
-        one.headers = one.ordering_key = None
-        one.taken = ""
-        if place.plain:
-            one.envelope = place.seal(clear) if already is None else None
-            return one
-        one.envelope = None
+        one = Outgoing(message, envelope_of(text) or clear)
         if place.bind or place.takes:
             one.headers = values_of(message.get("MessageAttributes"))
         group = message.get("MessageGroupId") if place.bind_group else None
@@ -200,78 +194,101 @@ class Sending:
             one.ordering_key = str(group).encode()
         return one
 
-    def finish(  # noqa: C901 - one story, message by message
+    def finish(self, params: dict[str, Any], context: dict[str, Any], unsealed: Unsealed) -> None:
+        """Put what was sealed in the places of the bodies. Raises what `_put` does."""
+        place, messages, batch = unsealed
+        sealed = [one.sealed for one in messages if one.sealed is not None]
+        self._put(params, context, place, [one.message for one in messages], sealed, batch=batch)
+
+    def _put(
         self,
         params: dict[str, Any],
         context: dict[str, Any],
-        unsealed: Unsealed,
+        place: Place,
+        messages: Sequence[Mapping[str, Any]],
+        sealed: list[str],
+        *,
+        batch: bool,
     ) -> None:
-        """Put envelopes in the places of the bodies. The caller's list and its entries stay as they are.
+        """Put *sealed* in the places of the bodies of *messages*. The caller's list and its entries stay as they are.
 
         Raises:
             TooLarge: A message, or all together, have more bytes than may be sent.
             ConfigError: The queue deduplicates by content, and the sealer has no secret to do so.
         """
-        place, messages, batch = unsealed
-        name, digests, fifo, total, entries = self._dialect.body, self._dialect.digests, place.fifo, 0, []
-        for one in messages:
-            message, clear = one.message, one.clear
-            if one.envelope is None:
-                raise AssertionError("not sealed")
-            if not one.already:
-                one.text = text_of(one.envelope)
-            attributes = message.get("MessageAttributes")
-            if place.takes and attributes:
-                attributes = without(attributes, place.takes)
-            beside = attributes_size(attributes) if attributes else 0
-            one.clear_size, one.sealed_size = len(clear) + beside, len(one.text) + beside
-            total += one.sealed_size
-            if digests:
-                one.clear_md5 = md5(clear, usedforsecurity=False).hexdigest()
-            if batch:
-                one.entry = str(message.get("Id"))
-                changed = {**message, name: one.text}
-                entries.append(changed)
-            else:
-                one.entry = None
-                changed = params
-                changed[name] = one.text
-            if place.takes and "MessageAttributes" in changed:
-                changed["MessageAttributes"] = attributes
-                if digests and attributes != (given := message["MessageAttributes"]):
-                    one.taken = attributes_md5(given)
-            # What was sealed before is deduplicated by SQS itself, by its text, which is one and the same.
-            if fifo and not one.already and message.get("MessageDeduplicationId") is None:
-                changed["MessageDeduplicationId"] = self._sealer.deduplication_id(
-                    clear, destination=place.destination
-                )
-            one.clear = one.data = one.envelope = b""
-        if total > self._max_bytes:
-            raise self._too_large(unsealed)
+        dialect, name = self._dialect, self._dialect.body
+        changed = [{**message, name: text} for message, text in zip(messages, sealed, strict=True)]
+        taken = self._take_out(changed, place) if place.takes else _NOTHING_TAKEN
+        beside = sum(attributes_size(a) for each in changed if (a := each.get("MessageAttributes")))
+        if sum(map(len, sealed)) + beside > self._max_bytes:
+            raise self._too_large(messages, changed, batch=batch)
+        clear = [message[name] for message in messages]
+        if place.fifo:
+            self._deduplicate(changed, clear, place.destination)
+        digests: list[tuple[str, str]] = []
+        if dialect.digests:
+            found = text_md5s([*sealed, *clear])
+            digests = list(zip(found, found[len(sealed) :], strict=False))
         if batch:
-            params[self._dialect.entries] = entries
-        context[CONTEXT] = _Sent(messages)
+            params[dialect.entries] = changed
+            entries = [each.get("Id") for each in changed]
+        else:
+            params.update(changed[0])
+            entries = []
+        context[CONTEXT] = _Sent(sealed, entries, digests, taken)
 
-    def _too_large(self, unsealed: Unsealed) -> TooLarge:
+    def _take_out(self, changed: list[dict[str, Any]], place: Place) -> dict[int, str]:
+        """Take out of messages the attributes that are encrypted with their bodies."""
+        taken: dict[int, str] = {}
+        for index, each in enumerate(changed):
+            given = each.get("MessageAttributes")
+            if not given:
+                continue
+            each["MessageAttributes"] = left = without(given, place.takes)
+            if self._dialect.digests and len(left) != len(given):
+                taken[index] = attributes_md5(given)
+        return taken
+
+    def _deduplicate(self, changed: list[dict[str, Any]], clear: list[str], destination: str) -> None:
+        """Have SQS know again what is sent twice, of which no two envelopes are alike."""
+        for each, text in zip(changed, clear, strict=True):
+            # What was sealed before is deduplicated by SQS itself, by its text, which is one and the same.
+            if each.get("MessageDeduplicationId") is None and each[self._dialect.body] != text:
+                each["MessageDeduplicationId"] = self._sealer.deduplication_id(
+                    text.encode(), destination=destination
+                )
+
+    def _too_large(
+        self, messages: Sequence[Mapping[str, Any]], changed: list[dict[str, Any]], *, batch: bool
+    ) -> TooLarge:
         """Say which message, or which of a batch in the order of its entries, is over the limit."""
-        messages, limit = unsealed.messages, self._max_bytes
-        if not unsealed.batch:
-            (one,) = messages
+        limit = self._max_bytes
+        sizes = [
+            (str(each.get("Id")), self._size(message, each), self._size(each, each))
+            for message, each in zip(messages, changed, strict=True)
+        ]
+        if not batch:
+            ((_, clear, sealed),) = sizes
             return TooLarge(
-                f"a message of {one.clear_size:,} bytes has {one.sealed_size:,} bytes once sealed, over the "
+                f"a message of {clear:,} bytes has {sealed:,} bytes once sealed, over the "
                 f"limit of {limit:,} bytes (body as base64url and attributes); {_NOTHING_SENT}"
             )
-        totals = list(accumulate(one.sealed_size for one in messages))
-        alone = [one for one in messages if one.sealed_size > limit]
-        late = [one for one, total in zip(messages, totals, strict=True) if total > limit]
+        totals = list(accumulate(sealed for _, _, sealed in sizes))
+        alone = [size for size in sizes if size[2] > limit]
+        late = [size for size, total in zip(sizes, totals, strict=True) if total > limit]
         which = ", ".join(
-            f"{one.entry!r} ({one.clear_size:,} bytes, {one.sealed_size:,} once sealed)"
-            for one in alone or late
+            f"{entry!r} ({clear:,} bytes, {sealed:,} once sealed)" for entry, clear, sealed in alone or late
         )
         return TooLarge(
-            f"a batch of {sum(one.clear_size for one in messages):,} bytes has {totals[-1]:,} bytes once sealed, with the limit at "
+            f"a batch of {sum(clear for _, clear, _ in sizes):,} bytes has {totals[-1]:,} bytes once sealed, with the limit at "
             f"{limit:,} bytes (bodies as base64url and attributes); "
             f"{'over it by themselves' if alone else 'not fitting any more'}: {which}; {_NOTHING_SENT}"
+        )
+
+    def _size(self, body_of: Mapping[str, Any], attributes_of: Mapping[str, Any]) -> int:
+        """Return the bytes of the body of one and of the attributes of the other."""
+        return len(body_of[self._dialect.body].encode()) + attributes_size(
+            attributes_of.get("MessageAttributes")
         )
 
     # -- the guard -------------------------------------------------------------------------------------------------
@@ -287,7 +304,7 @@ class Sending:
             return
         if not isinstance(sent, _Sent):
             raise ConfigError(f"this call was not sealed, as it began before protect; {_NOTHING_SENT}")
-        if not self._dialect.carries([message.text for message in sent.messages], request.get("body")):
+        if not self._dialect.carries(sent.texts, request.get("body")):
             raise ConfigError(
                 f"another event handler of this client changed a body after it was sealed; {_NOTHING_SENT}. Handlers that change "
                 "bodies belong on before-parameter-build, registered with register or register_first"
@@ -305,15 +322,14 @@ class Sending:
         sent, claimed = context.get(CONTEXT), parsed.get("MD5OfMessageBody")
         if not isinstance(sent, _Sent) or claimed is None:
             return
-        (message,) = sent.messages
-        actual = text_md5(message.text)
+        ((actual, clear),) = sent.digests
         if claimed != actual:
             raise ChecksumError(
                 checksum_type="MD5OfMessageBody", expected_checksum=actual, actual_checksum=claimed
             )
-        parsed["MD5OfMessageBody"] = message.clear_md5
-        if message.taken:
-            parsed["MD5OfMessageAttributes"] = message.taken
+        parsed["MD5OfMessageBody"] = clear
+        if 0 in sent.taken:
+            parsed["MD5OfMessageAttributes"] = sent.taken[0]
 
     @staticmethod
     def check_batch(parsed: dict[str, Any], context: Mapping[str, Any]) -> None:
@@ -321,26 +337,35 @@ class Sending:
         sent, successful = context.get(CONTEXT), parsed.get("Successful")
         if not isinstance(sent, _Sent) or not successful:
             return
-        by_entry = {message.entry: message for message in sent.messages}
-        right, wrong = [], []
+        by_entry = dict(zip(sent.entries, sent.digests, strict=True))
+        wrong = []
         for result in successful:
-            message = by_entry.get(result.get("Id"))
-            if message is None or "MD5OfMessageBody" not in result:
-                right.append(result)
-            elif result["MD5OfMessageBody"] == text_md5(message.text):
-                result["MD5OfMessageBody"] = message.clear_md5
-                if message.taken:
-                    result["MD5OfMessageAttributes"] = message.taken
-                right.append(result)
+            claimed, digests = result.get("MD5OfMessageBody"), by_entry.get(result.get("Id"))
+            if claimed is None or digests is None:
+                continue
+            actual, clear = digests
+            if claimed == actual:
+                result["MD5OfMessageBody"] = clear
             else:
-                wrong.append(
-                    {
-                        "Id": result["Id"],
-                        "SenderFault": False,
-                        "Code": "ChecksumMismatch",
-                        "Message": "MD5OfMessageBody is not that of the body sent: SQS got something else",
-                    }
-                )
+                wrong.append(result)
         if wrong:
-            parsed["Successful"] = right
-            parsed["Failed"] = [*parsed.get("Failed", ()), *wrong]
+            parsed["Successful"] = [each for each in successful if all(each is not one for one in wrong)]
+            parsed["Failed"] = [*parsed.get("Failed", ()), *map(_failed, wrong)]
+        if sent.taken:
+            taken = {sent.entries[index]: digest for index, digest in sent.taken.items()}
+            for result in successful:
+                if result.get("Id") in taken:
+                    result["MD5OfMessageAttributes"] = taken[result["Id"]]
+
+
+def _is_mapping(entry: object) -> bool:
+    return type(entry) is dict or isinstance(entry, Mapping)  # the first is quicker by half a microsecond
+
+
+def _failed(result: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "Id": result["Id"],
+        "SenderFault": False,
+        "Code": "ChecksumMismatch",
+        "Message": "MD5OfMessageBody is not that of the body sent: SQS got something else",
+    }

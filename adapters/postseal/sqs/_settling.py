@@ -15,9 +15,10 @@ from botocore.exceptions import ClientError
 
 from postseal.core.audit import QuietLog
 from postseal.core.policy import Policy
-from postseal.sqs._message import is_fifo, text_md5
+from postseal.sqs._message import is_fifo
 from postseal.sqs._sending import AsItCame
 from postseal.sqs._sorting import Received, Turned
+from postseal.sqs._text import text_md5
 
 __all__ = ["VERDICT_ATTRIBUTE", "Pause", "Request", "Settling", "Steps", "carry_out", "carry_out_async"]
 

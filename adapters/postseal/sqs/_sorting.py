@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from hashlib import md5
 from typing import Any, Final, NamedTuple
 
 from postseal.core import AuditEvent, ConfigError, KeyUnavailable, Opened, Refused, Verdict
@@ -24,11 +23,9 @@ from postseal.sqs._message import (
     Place,
     attributes_md5,
     attributes_of,
-    bytes_of,
-    envelope_of,
-    text_md5,
     values_of,
 )
+from postseal.sqs._text import envelope_of, open_texts, text_md5, text_md5s
 from postseal.sqs._wrapped import Wrapper
 
 __all__ = ["Broken", "Received", "Sorting", "Turned"]
@@ -166,15 +163,18 @@ class Sorting:
         return next((refusal for refusal in refusals if outcome(refusal.verdict) == "raise"), None)
 
     def __iter__(self) -> Iterator[Received]:
-        place, groups, keys = self._place, self._groups, self._keys
-        plain, open_at_once = place.plain, self._open_at_once
+        place, groups, keys, messages = self._place, self._groups, self._keys, self.messages
         # What opens is authentic, letter by letter, whatever MD5 came with it; clear text that is let pass has nothing else, nor has
         # SNS's JSON around what opens (see `opened`).
         checks = place.policy.consuming != "enforce"
-        for message in self.messages:
-            if plain and not checks and not groups and not keys and open_at_once(message):
-                continue
-            one = Received(message)
+        at = 0
+        while at < len(messages):
+            if place.plain and not checks and not groups and not keys:
+                at += self._open_at_once(messages[at:])
+                if at == len(messages):
+                    return
+            one = Received(messages[at])
+            at += 1
             text = one.text
             envelope = envelope_of(text)
             if envelope is None:
@@ -191,19 +191,29 @@ class Sorting:
             one.ordering_key = self._ordering_key(one)
             yield one
 
-    def _open_at_once(self, message: dict[str, Any]) -> bool:
-        """Open *message* if nothing counts but its body, and that is like one that was opened before; else it goes the whole way."""
-        data = bytes_of(message.get("Body", ""))
-        if data is None or (opened := self._place.open(data)) is None:
-            return False
-        body = opened.body
-        try:
-            text = body.decode()
-        except UnicodeDecodeError:
-            return False
-        _fill(message, text, body)
-        self._done(message, opened)
-        return True
+    def _open_at_once(self, messages: Sequence[dict[str, Any]]) -> int:
+        """Open *messages* up to the first of which more counts than its body, or that is unlike those that were opened before.
+
+        Returns:
+            How many that are.
+        """
+        place = self._place
+        receipts: list[Receipt | None] = []
+
+        def noting(envelope: bytes) -> bytes | None:
+            if (opened := place.open(envelope)) is None:
+                return None
+            receipts.append(opened.receipt)
+            return opened.body
+
+        bodies = [message.get("Body") for message in messages]
+        clear = open_texts(noting if place.noted else place.open_body, bodies)
+        for message, text, digest in zip(messages, clear, text_md5s(clear), strict=False):
+            _fill(message, text, digest)
+        done = messages[: len(clear)]
+        self.done += done
+        self.receipts += [(one, met) for one, met in zip(done, receipts, strict=False) if met is not None]
+        return len(clear)
 
     def _done(self, message: dict[str, Any], opened: Opened) -> None:
         self.done.append(message)
@@ -228,9 +238,9 @@ class Sorting:
 
     def opened(self, one: Received, opened: Opened) -> None:
         """Put the clear body in the place of the sealed one."""
-        body, wrapper = opened.body, one.wrapper
+        wrapper = one.wrapper
         try:
-            text = body.decode()
+            text = opened.body.decode()
         except UnicodeDecodeError:
             self._refuse(one, Verdict.MALFORMED, "the opened body is no text")
             return
@@ -245,12 +255,11 @@ class Sorting:
                 )
                 return
             text = wrapper.filled(text, attributes_of(opened.headers))
-            body = text.encode("utf-8", "surrogatepass")
         elif opened.headers:
             given = {**(one.message.get("MessageAttributes") or {}), **attributes_of(opened.headers)}
             one.message["MessageAttributes"] = given
             one.message["MD5OfMessageAttributes"] = attributes_md5(given)
-        _fill(one.message, text, body)
+        _fill(one.message, text, text_md5(text))
         self._done(one.message, opened)
 
     def failed(self, one: Received, error: Exception) -> None:
@@ -307,11 +316,11 @@ class Sorting:
             self.refused.append(Turned(received, refusal, stays))
 
 
-def _fill(message: dict[str, Any], text: str, body: bytes) -> None:
-    """Put a clear body, as text and in bytes, into the place of the sealed one."""
+def _fill(message: dict[str, Any], text: str, digest: str) -> None:
+    """Put a clear body and its MD5 into the places of those of the sealed one."""
     message["Body"] = text
     if "MD5OfBody" in message:
-        message["MD5OfBody"] = md5(body, usedforsecurity=False).hexdigest()
+        message["MD5OfBody"] = digest
 
 
 def _wrapped_key(envelope: bytes) -> bytes | None:

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from postseal.core import ConfigError
-from postseal.sqs._message import envelope_of, topic_destination_of
+from postseal.sqs._message import topic_destination_of
+from postseal.sqs._text import envelope_of
 
 __all__ = ["Wrapper"]
 

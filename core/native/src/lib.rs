@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 
 mod bytes;
 mod hand;
+mod md5;
 mod open;
 mod seal;
 mod text;
@@ -18,9 +19,11 @@ mod _native {
     #[pymodule_export]
     use crate::hand::Hand;
     #[pymodule_export]
+    use crate::md5::md5s;
+    #[pymodule_export]
     use crate::open::Opener;
     #[pymodule_export]
     use crate::seal::Writer;
     #[pymodule_export]
-    use crate::text::{decode, encode};
+    use crate::text::{decode, encode, in_order, open_texts, seal_texts};
 }

@@ -37,6 +37,11 @@ class Native:
         """Writes base64url without padding."""
         self.decode: Callable[[str], bytes | None] = module.decode
         """Reads it, exactly as `encode` writes it; None where it is anything else."""
+        self.seal_texts: Callable[[Callable[[bytes], bytes | None], list[Any]], list[str]] = module.seal_texts
+        self.open_texts: Callable[[Callable[[bytes], bytes | None], list[Any]], list[str]] = module.open_texts
+        self.md5s: Callable[[list[str]], list[str]] = module.md5s
+        self.in_order: Callable[[bytes, list[str], bytes], bool] = module.in_order
+        """What `postseal.sqs._text` says of them."""
 
 
 @cache

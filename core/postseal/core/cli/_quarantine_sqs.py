@@ -12,7 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from postseal.core.cli._held import Held, Quarantine, aud_of, named
 from postseal.core.errors import ConfigError
-from postseal.sqs._message import envelope_of, text_of
+from postseal.sqs._text import envelope_of, text_of
 
 __all__ = ["connect"]
 
