@@ -152,11 +152,35 @@ def test_only_what_is_needed_is_asked_for(world, url, place, client_of):
     receive(client, url, MessageAttributeNames=["All"], MessageSystemAttributeNames=["All"])
     first, second, third = wire.sent("ReceiveMessage")
     assert first["MessageAttributeNames"] == ["tenant", "x.*"]
-    assert first["AttributeNames"] == ["SenderId", "ApproximateReceiveCount", "MessageGroupId"]
+    assert first["AttributeNames"] == ["SenderId", "MessageGroupId"]
     assert "MessageSystemAttributeNames" not in first
     assert second["MessageAttributeNames"] == ["tenant"]
-    assert second["MessageSystemAttributeNames"] == ["ApproximateReceiveCount", "MessageGroupId"]
+    assert second["MessageSystemAttributeNames"] == ["MessageGroupId"]
     assert third["MessageAttributeNames"] == third["MessageSystemAttributeNames"] == ["All"]
+
+
+@pytest.mark.parametrize("trouble", ["refused", "withheld"])
+def test_how_often_a_message_came_is_asked_only_after_one_was_not_handed_on(
+    world, line, url, place, client_of, trouble
+):
+    """SQS need not say it, and nobody read it, where all is well."""
+    policy = world.policy(place, on_refused="dead-letter")
+    client = client_of(policy)
+    wire = Wire(client)
+    fill(client, url, CLEAR)
+    assert bodies(receive(client, url)) == [CLEAR]
+    if trouble == "refused":
+        fill(line.bare, url, "injected")
+    else:
+        fill(client_of(policy), url, CLEAR)
+        client = client_of(policy)
+        wire = Wire(client)
+        world.keys.unavailable.set()
+    receive(client, url)
+    receive(client, url)
+    *before, after = wire.sent("ReceiveMessage")
+    assert all("MessageSystemAttributeNames" not in asked for asked in before)
+    assert after["MessageSystemAttributeNames"] == ["ApproximateReceiveCount"]
 
 
 @pytest.mark.parametrize(
@@ -280,7 +304,7 @@ def test_the_audit_event_names_the_message_of_sqs(world, line, url, place, clien
     receive(client, url, VisibilityTimeout=0)
     receive(client, url)
     first, second = world.events
-    assert first.coordinates == {"message_id": sent["MessageId"], "receive_count": 1}
+    assert first.coordinates == {"message_id": sent["MessageId"]}
     assert second.coordinates == {"message_id": sent["MessageId"], "receive_count": 2}
 
 
@@ -467,7 +491,7 @@ def test_the_while_doubles_up_to_a_quarter_of_an_hour(world, place, url, client_
 
     def age(parsed, **_):
         for message in parsed.get("Messages", ()):
-            message["Attributes"]["ApproximateReceiveCount"] = count
+            message["Attributes"] = {"ApproximateReceiveCount": count}
 
     late = client_of(policy, come_again_after=10)
     late.meta.events.register_first("after-call.*.*", age)

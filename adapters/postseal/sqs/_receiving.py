@@ -29,6 +29,13 @@ _SYSTEM_NAMES: Final = ("MessageSystemAttributeNames", "AttributeNames")
 """The parameter of today, and the one it replaced. Source: SQS API, ReceiveMessage."""
 _RECEIVE_COUNT: Final = "ApproximateReceiveCount"
 _GROUP: Final = "MessageGroupId"
+_NEEDED: Final = {
+    (counts, groups): (_RECEIVE_COUNT,) * counts + (_GROUP,) * groups
+    for counts in (False, True)
+    for groups in (False, True)
+}
+"""System attributes to ask for, where the receive count and the group matter, or do not."""
+_MAX_TROUBLED: Final = 1024
 
 
 class _Asked(NamedTuple):
@@ -56,6 +63,8 @@ class Receiving:
         self._sealer = sealer
         self._settling = settling
         self._places = Places(sealer, destination_of)
+        self._troubled: set[str] = set()
+        """Destinations where a message was not handed on: there it is asked how often each came, which costs a twentieth of a receive."""
 
     # -- before ----------------------------------------------------------------------------------------------------
 
@@ -73,7 +82,7 @@ class Receiving:
         wait = wait if isinstance(wait, int) else 0
         # A copy in the quarantine is to have all of them; and none may lie there that is to come encrypted.
         wanted = ("All",) if policy.on_refused == "quarantine" or policy.encrypt_headers else place.bind
-        needed = (_RECEIVE_COUNT, _GROUP) if place.bind_group or place.fifo else (_RECEIVE_COUNT,)
+        needed = _NEEDED[place.destination in self._troubled, place.bind_group or place.fifo]
         names = _names(params, "MessageAttributeNames")
         system_names: tuple[str, ...] = ()
         given = [option for option in _SYSTEM_NAMES if params.get(option)]
@@ -116,6 +125,7 @@ class Receiving:
                     _take_out(message, asked)
         else:
             del parsed["Messages"]  # as in an empty response
+        self._note_trouble(sorting)
         if sorting.refused:
             yield from self._settling.settle(
                 asked.queue_url, place.destination, place.policy, sorting.refused
@@ -130,6 +140,10 @@ class Receiving:
             yield from self._settling.pause(asked.wait)
         elif (refusal := sorting.raised) is not None:
             raise refusal
+
+    def _note_trouble(self, sorting: Sorting) -> None:
+        if len(sorting.done) < len(sorting.messages) and len(self._troubled) < _MAX_TROUBLED:
+            self._troubled.add(sorting.destination)
 
 
 def _names(params: Mapping[str, Any], option: str) -> tuple[str, ...]:

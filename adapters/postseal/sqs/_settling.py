@@ -115,8 +115,8 @@ class Settling:
         least, most = _PAUSE
         yield Pause(min(max(wait, least), most))
 
-    def _away(self, receive_count: int) -> int:
-        doublings = min(max(receive_count - 1, 0), 16)
+    def _away(self, receive_count: int | None) -> int:
+        doublings = min(max((receive_count or 1) - 1, 0), 16)
         return min(self._come_again_after << doublings, max(_MAX_RETRY_AFTER, self._come_again_after))
 
     # -- the quarantine --------------------------------------------------------------------------------------------

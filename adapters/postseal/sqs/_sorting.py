@@ -76,10 +76,10 @@ class Received(Mapping[str, str | int]):
         return system.get("MessageGroupId") if system else None
 
     @property
-    def receive_count(self) -> int:
-        """How often it came, this time included."""
+    def receive_count(self) -> int | None:
+        """How often it came, this time included; None where SQS was not asked."""
         count = str((self.message.get("Attributes") or {}).get("ApproximateReceiveCount", ""))
-        return int(count) if count.isdecimal() else 1
+        return int(count) if count.isdecimal() else None
 
     @property
     def damaged(self) -> bool:
@@ -91,7 +91,9 @@ class Received(Mapping[str, str | int]):
     def coordinates(self) -> dict[str, str | int]:
         """Where SQS has it."""
         if self._coordinates is None:
-            self._coordinates = {"message_id": self.message_id, "receive_count": self.receive_count}
+            self._coordinates = {"message_id": self.message_id}
+            if (count := self.receive_count) is not None:
+                self._coordinates["receive_count"] = count
             if self.damaged:
                 self._coordinates["damaged"] = _DAMAGED
         return self._coordinates
