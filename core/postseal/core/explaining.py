@@ -44,6 +44,7 @@ _SERVICES: Final = {
     "azure-key-vault-public-key": "Azure Key Vault",
     "public-key": "holders of private keys",
     "combined": "several key services",
+    "branch": "branch keys, kept in a store and wrapped by a key service",
     "given": "a provider that the program hands in",
 }
 _SERVICES_WITH_RIGHTS: Final = frozenset(

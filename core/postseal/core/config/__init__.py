@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from postseal.core.config._keys import Made
+from postseal.core.config._keys import OF_OTHERS, Made
 from postseal.core.config._making import Maker, Settings
 from postseal.core.config._parsing import parse
 from postseal.core.config._policies import build, check_direct, check_together
@@ -183,7 +183,7 @@ def _names(raw: Mapping[str, Any], section: str) -> set[str]:
 def _parts(options: Mapping[str, Any]) -> set[str]:
     """Return the names of key providers that others are combined of."""
     sections = options.get("keys", {}).values()
-    return {part for each in sections if each.get("provider") == "combined" for part in each.get("keys", ())}
+    return {part for each in sections if each.get("provider") in OF_OTHERS for part in each.get("keys", ())}
 
 
 def _check_combined(keys: Mapping[str, Any], known: set[str], at: At) -> None:
@@ -191,7 +191,7 @@ def _check_combined(keys: Mapping[str, Any], known: set[str], at: At) -> None:
     parts = {
         name: options.get("keys", ())
         for name, options in keys.items()
-        if options.get("provider") == "combined"
+        if options.get("provider") in OF_OTHERS
     }
     for name, names in parts.items():
         for index, part in names.placed() if names else ():
@@ -202,6 +202,13 @@ def _check_combined(keys: Mapping[str, Any], known: set[str], at: At) -> None:
                 )
             elif _reaches(parts, part, name):
                 place.wrong(f"keys.{name} combines {part!r}, which leads back to {name!r}")
+            elif keys[name]["provider"] == "branch" and "public-key" in keys.get(part, {}).get(
+                "provider", ""
+            ):
+                place.wrong(
+                    f"keys.{name} has its branch key wrapped for {part!r}, and anybody can wrap for a public key: who writes to the store "
+                    "could put a key of his own there"
+                )
 
 
 def _check_shared(keys: Mapping[str, Any], at: At) -> None:

@@ -32,6 +32,7 @@ from postseal.core.config._kinds import (
     Named,
     Option,
     Schema,
+    StoreName,
     Table,
     Text,
     Word,
@@ -53,6 +54,7 @@ __all__ = [
     "BREAKER",
     "GIVEN",
     "LIMIT",
+    "OF_OTHERS",
     "PROVIDERS",
     "RESILIENCE",
     "RETRY",
@@ -240,6 +242,27 @@ def _combined(material: Material) -> KeyProvider:
     return CombinedKeys(material.parts, hedge=material.options.get("hedge"), name=material.name)
 
 
+def _branch(material: Material) -> KeyProvider:
+    from postseal.core.providers.branch import BranchKeys  # noqa: PLC0415 - loaded by who uses it
+    from postseal.core.providers.branch_stores import DynamoBranches, SqliteBranches  # noqa: PLC0415 - likewise
+    from postseal.core.providers.combined import CombinedKeys  # noqa: PLC0415 - likewise
+
+    options, parts = material.options, material.parts
+    inner = parts[0] if len(parts) == 1 else CombinedKeys(parts)
+    ages = {name: options[name] for name in ("max_age", "max_stale") if name in options}
+    if ("path" in options) == ("table" in options):
+        raise ConfigError("it is kept in one store: path, of a file of this machine, or table, of DynamoDB")
+
+    def make() -> KeyProvider:
+        if "path" in options:
+            return BranchKeys(inner, SqliteBranches(options["path"]), options["branch"], **ages)
+        place: dict[str, Any] = {name: options.get(name) for name in _AWS_PLACE}
+        client = clients.aws_client("dynamodb", **place)
+        return BranchKeys(inner, DynamoBranches(client, options["table"]), options["branch"], **ages)
+
+    return Made(make)
+
+
 def _given(material: Material) -> KeyProvider:
     raise ConfigError(
         f"provider = {material.options['provider']!r}: the program hands in no key provider of that name"
@@ -381,6 +404,10 @@ _ELSEWHERE: Final = {
     "failures": "breaker = { ... }",
     "calls": "limit = { ... }",
 }
+
+OF_OTHERS: Final = ("combined", "branch")
+"""Providers whose `keys` are names of other sections."""
+_AWS_PLACE: Final = ("region", "profile", "endpoint_url")
 
 PROVIDERS: Final[dict[str, Provider]] = {
     "aws-kms": Provider(
@@ -543,6 +570,34 @@ PROVIDERS: Final[dict[str, Provider]] = {
             ),
         ),
         _combined,
+    ),
+    "branch": Provider(
+        _table(
+            "branch",
+            Option(
+                "keys",
+                Listed(Text("a name"), empty="it must name at least one of [keys]"),
+                "Names of other [keys], whose services wrap the branch key.",
+                required='which key service wraps it? keys = ["main"]',
+            ),
+            Option("branch", Named("a branch"), "Which branch.", required='which? branch = "orders"'),
+            Option("path", StoreName(), "SQLite file that keeps branch keys; made if it is not there."),
+            Option("table", Text("a table"), "Table of DynamoDB that keeps them, instead."),
+            *AWS,
+            Option(
+                "max_age",
+                Duration(),
+                "How long a branch key is used before the service is asked again: with that of `opening`, the revocation window.",
+                default="1h",
+            ),
+            Option(
+                "max_stale",
+                Duration(zero=True),
+                "How long past that, while the service or the store does not answer.",
+                default="1h",
+            ),
+        ),
+        _branch,
     ),
     GIVEN: Provider(_table(GIVEN, *_RESILIENCE), _given),
 }

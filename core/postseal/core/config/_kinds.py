@@ -32,6 +32,7 @@ __all__ = [
     "PathRef",
     "Schema",
     "Size",
+    "StoreName",
     "Table",
     "Tables",
     "Text",
@@ -176,6 +177,15 @@ class FileName(Text):
             at.wrong(f"{name_of(at)} is empty: it must be {self.words}")
             return None
         return None if name is None else FileRef(name)
+
+
+class StoreName(FileName):
+    """The path of a file that is written while it is in use, and made if it is not there."""
+
+    def read(self, value: object, at: At) -> Any:
+        """Return the reference."""
+        found = super().read(value, at)
+        return None if found is None else PathRef(found.name)
 
 
 class FileRef(NamedTuple):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 from postseal.core.audit import AuditSink
 from postseal.core.config._audit import alarm_of, file_of, flood_of, syslog_of
-from postseal.core.config._keys import GIVEN, PROVIDERS, RESILIENCE, Material, made_resilient
+from postseal.core.config._keys import GIVEN, OF_OTHERS, PROVIDERS, RESILIENCE, Material, made_resilient
 from postseal.core.config._kinds import FileRef, PathRef
 from postseal.core.config._ledger import ledger_of
 from postseal.core.config._references import store_of
@@ -221,7 +221,7 @@ class Maker:
     def _make_provider(self, name: str, options: Mapping[str, Any]) -> KeyProvider | None:
         section, at = options["keys"][name], self._at / "keys" / name
         kind = PROVIDERS[section["provider"]]
-        names = section.get("keys", ()) if section["provider"] == "combined" else ()
+        names = section.get("keys", ()) if section["provider"] in OF_OTHERS else ()
         parts = [self._provider(part, options) for part in names]
         found = self._material(section, at, kind.binary)
         if found is None or None in parts:
@@ -276,6 +276,8 @@ class Maker:
                 got = self._material(value, at / option, binary)
             elif isinstance(value, list) and any(isinstance(each, PathRef) for each in value):
                 got = [self._secrets.path(each.name) if isinstance(each, PathRef) else each for each in value]
+            elif isinstance(value, PathRef):
+                got = self._secrets.path(value.name)
             elif isinstance(value, FileRef):
                 got = self._tried(at / option, lambda v=value: self._file(v))  # type: ignore[misc] # as above
             if got is not None:
