@@ -28,6 +28,7 @@ from postseal.core.signing import (
     Ask,
     Ed25519Key,
     Es256Key,
+    NotVouched,
     Origin,
     RingKey,
     Sign,
@@ -255,12 +256,17 @@ class X509Roots(RingKey):
     def _judge(self, kid: bytes, leaf: x509.Certificate, between: Sequence[x509.Certificate]) -> SigningKey:
         now = self._clock()
         certificates.check_signer(leaf)
-        chain = certificates.check_chain((leaf, *between), self._roots, now)
+        try:
+            chain = certificates.check_chain((leaf, *between), self._roots, now)
+        except ConfigError as error:
+            raise NotVouched(
+                Verdict.UNKNOWN_KEY, f"its certificate is not accepted: {_printable(error)}"
+            ) from None
         senders = [
             sender for sender, demands in self._demands.items() if all(demand(leaf) for demand in demands)
         ]
         if not senders:
-            raise Refused(Verdict.UNKNOWN_SENDER, "its certificate has the names of none of the senders")
+            raise NotVouched(Verdict.UNKNOWN_SENDER, "its certificate has the names of none of the senders")
         until = min(now + self._max_age, *(certificates.window(one)[1] for one in chain))
         if self._lists is not None or self._fetch_lists is not None:
             until = min(until, self._check_lists(chain, now))

@@ -174,7 +174,8 @@ class Outgoing:
             key.watch(self)
             current = key.current()
             if current is None:
-                return _no_signing(KeyUnavailable(f"{key} has no key yet that signs"))
+                # Whoever begins now waits for the key (`Renewed.due`); who is under way goes on with what there was.
+                return self._signing or _no_signing(KeyUnavailable(f"{key} has no key yet that signs"))
             key = current
         if isinstance(key, Voucher):
             raise ConfigError(f"key {key.id!r} only vouches for others: it cannot sign")

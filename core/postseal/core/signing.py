@@ -36,6 +36,7 @@ __all__ = [
     "Es256Key",
     "HmacKey",
     "KeyRing",
+    "NotVouched",
     "Origin",
     "Renewed",
     "RingKey",
@@ -78,6 +79,10 @@ class Ask(Exception):
         super().__init__(what)
         self.what = what
         self.call = call
+
+
+class NotVouched(Refused):
+    """One voucher does not vouch for a key; another one of the ring may."""
 
 
 class Origin(StrEnum):
@@ -203,7 +208,8 @@ class Voucher(Protocol):
         Where there is a credential, the id is its hash: the ring has seen to that.
 
         Raises:
-            Refused: *forged*, *unknown-key* or *unknown-sender*.
+            NotVouched: It is not, by what it says of itself: others are asked.
+            Refused: *forged*, *unknown-key* or *unknown-sender*: no other is.
             Ask: Nobody can tell without a call.
             KeyUnavailable: It cannot be told now.
         """
@@ -665,8 +671,15 @@ class KeyRing:
         key = known.get(key_id)
         if key is not None and self.may_verify(key):
             return key
+        why_not: NotVouched | None = None
         for voucher in self._vouchers:
-            if self.may_verify(voucher) and (key := voucher.vouch(key_id, credential)) is not None:
+            try:
+                key = voucher.vouch(key_id, credential) if self.may_verify(voucher) else None
+            except NotVouched as refused:
+                # Whose root it leads to says more than whose it does not.
+                why_not = refused if why_not is None or refused.verdict is Verdict.UNKNOWN_SENDER else why_not
+                continue
+            if key is not None:
                 _check_apart((voucher,), self._opening)  # it may have learnt its public key only now
                 if not self._opening.isdisjoint(key.public_key_fingerprints):
                     raise Refused(Verdict.UNKNOWN_KEY, "the signing key is also a key to open with")
@@ -675,6 +688,8 @@ class KeyRing:
                         del known[next(iter(known))]
                     known[key_id] = key  # where the ring changed meanwhile, nobody looks there
                 return key
+        if why_not is not None:
+            raise why_not
         return None
 
     def may_verify(self, key: AnyKey) -> bool:
