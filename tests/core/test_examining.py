@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import boto3
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
+from cryptography.hazmat.primitives.asymmetric import x25519
 from moto import mock_aws
 
 from postseal.core import (
@@ -20,6 +21,8 @@ from postseal.core import (
     DelegatedKey,
     KeyRefused,
     KeyRing,
+    PublicKeyRecipients,
+    RecipientKey,
     RedisLedger,
     SqliteLedger,
     VaultTransit,
@@ -27,8 +30,11 @@ from postseal.core import (
 from postseal.core.examining import examine
 from postseal.core.findings import Examined, clock_of, ends_of, room_at
 from postseal.core.keys import KeyContext
+from postseal.core.providers.aws_kms_recipients import AwsKmsRsaKey
 from postseal.core.providers.aws_kms_signing import AwsKmsEs256Key, AwsKmsHmacKey
+from postseal.core.providers.azure_recipients import AzureRsaKey
 from postseal.core.providers.azure_signing import AzureEs256Key
+from postseal.core.providers.service_recipients import ServiceRecipients
 from postseal.core.resilience import Limiter, resilient
 from tests.core.key_vault import KeyVaultDouble
 from tests.core.redis_ledger import StandIn
@@ -205,10 +211,6 @@ def test_parts_of_combined_keys_are_tried_one_by_one(found):
 
 
 def test_one_that_only_wraps_is_no_finding(found):
-    from cryptography.hazmat.primitives.asymmetric import x25519
-
-    from postseal.core import PublicKeyRecipients, RecipientKey
-
     public = PublicKeyRecipients([RecipientKey(x25519.X25519PrivateKey.generate().public_key())])
     both = CombinedKeys([WatchedKeys(), public], hedge=50)
     findings = found(both)
@@ -386,6 +388,33 @@ def test_a_service_that_does_not_answer_is_named(found, kms):
     findings = found(provider, grade="bad")
     assert len(findings) == 2
     assert "no answer (EndpointConnectionError)" in says(findings)
+
+
+def test_an_rsa_key_of_aws_kms_is_asked_where_it_is_wrapped_for_and_where_it_opens(found, kms):
+    key = kms.create_key(KeyUsage="ENCRYPT_DECRYPT", KeySpec="RSA_2048")["KeyMetadata"]["Arn"]
+    seals = PublicKeyRecipients(ServiceRecipients([AwsKmsRsaKey(kms, key)]))
+    opens = PublicKeyRecipients(open_with=[AwsKmsRsaKey(kms, key)])
+    assert f"{key} is enabled" in says(found(seals, role="producer"))
+    kms.disable_key(KeyId=key.rpartition("/")[2])
+    for provider, role in ((seals, "producer"), (opens, "consumer")):
+        assert f"{key} is disabled" in says(found(provider, role=role, grade="bad"))
+
+
+def test_an_rsa_key_of_azure_is_asked_by_its_version(found, vault):
+    double, client = vault
+    double.begin_again()
+    key = client.create_rsa_key("pair").id
+    double.keys["pair"][-1].attributes["enabled"] = False
+    provider = PublicKeyRecipients(open_with=[AzureRsaKey(client, key)])
+    assert f"{key} is disabled" in says(found(provider, role="consumer", grade="bad"))
+
+
+def test_a_certificate_that_is_wrapped_for_is_looked_at_before_it_ends(found):
+    public = x25519.X25519PrivateKey.generate().public_key()
+    ends = time.time() + 5 * 86400
+    provider = PublicKeyRecipients([RecipientKey(public, name="archive", not_after=ends)])
+    (finding,) = found(provider, grade="warning", role="producer")
+    assert "the certificate of archive ends on" in finding.says
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,7 @@ class X509Key:
     """
 
     signed_between: tuple[int, int] | None = None
+    state: State
     origin = Origin.SENDER
     can_sign = True
 

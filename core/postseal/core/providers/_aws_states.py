@@ -12,12 +12,13 @@ from postseal.core.errors import KeyRefused, KeyUnavailable, PostsealError
 from postseal.core.findings import Finding, bad, clock_of, ends_of, good, warning
 from postseal.core.providers._aws_calls import Kms
 
-__all__ = ["HMAC", "SIGNS", "WRAPS", "examined"]
+__all__ = ["HMAC", "OPENS", "SIGNS", "WRAPS", "examined"]
 
 WRAPS: Final = ("ENCRYPT_DECRYPT", "SYMMETRIC_DEFAULT")
 SIGNS: Final = ("SIGN_VERIFY", "ECC_NIST_P256")
 HMAC: Final = ("GENERATE_VERIFY_MAC", "HMAC_256")
-"""What a key must be for, and of which kind."""
+OPENS: Final = ("ENCRYPT_DECRYPT", "RSA")
+"""What a key must be for, and how its kind begins."""
 
 _STATES: Final[Mapping[str, tuple[str, str]]] = {
     "Disabled": ("is disabled", "aws kms enable-key --key-id {}"),
@@ -82,7 +83,7 @@ def _state(told: Mapping[str, Any], arn: str, now: float) -> Iterator[Finding]:
 def _kind(told: Mapping[str, Any], arn: str, wanted: tuple[str, str]) -> Iterator[Finding]:
     usage = told.get("KeyUsage", "ENCRYPT_DECRYPT")
     spec = told.get("KeySpec", told.get("CustomerMasterKeySpec", "SYMMETRIC_DEFAULT"))
-    if (usage, spec) != wanted:
+    if usage != wanted[0] or not str(spec).startswith(wanted[1]):
         yield bad(f"{arn} is a key for {usage}, {spec}", f"take one for {wanted[0]}, {wanted[1]}")
 
 

@@ -5,10 +5,14 @@ Source: SPEC.md 6.3; AWS KMS API: GetPublicKey, Decrypt.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from postseal.core.errors import ConfigError, KeyRefused, KeyUnavailable, NotMine
+from postseal.core.findings import Finding
 from postseal.core.providers._aws_calls import Kms, arn_of, hide_from_logs, is_of_the_key
+from postseal.core.providers._aws_states import OPENS, examined
 from postseal.core.providers._binding import opened_by_service
 from postseal.core.publickeys import RecipientKey
 
@@ -41,6 +45,10 @@ class AwsKmsRsaKey:
 
     def __repr__(self) -> str:
         return f"<AwsKmsRsaKey {self._arn}>"
+
+    def examine(self, *, clock: Callable[[], float] = time.time) -> Iterator[Finding]:
+        """Ask AWS KMS about the key: one call."""
+        yield from examined(self._kms, self._arn, clock(), kind=OPENS)
 
     @property
     def public(self) -> RecipientKey:

@@ -7,9 +7,12 @@ Source: SPEC.md 6.3; Azure Key Vault REST API: Get Key, Unwrap Key.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from postseal.core.errors import ConfigError
+from postseal.core.findings import Finding
 from postseal.core.providers._azure_keys import (
     NAMES,
     RSA_OAEP_256,
@@ -19,6 +22,7 @@ from postseal.core.providers._azure_keys import (
     versioned,
 )
 from postseal.core.providers._azure_rest import Vault
+from postseal.core.providers._azure_states import examined
 from postseal.core.providers._binding import opened_by_service
 from postseal.core.publickeys import RecipientKey
 
@@ -56,6 +60,10 @@ class AzureRsaKey:
     @property
     def _where(self) -> str:
         return f"{self._vault.url}/keys/{self._name}/{self._version}"
+
+    def examine(self, *, clock: Callable[[], float] = time.time) -> Iterator[Finding]:
+        """Ask the vault about the key: one call."""
+        yield from examined(self._vault, self._name, clock(), version=self._version)
 
     @property
     def public(self) -> RecipientKey:

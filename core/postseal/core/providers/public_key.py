@@ -9,13 +9,15 @@ Source: SPEC.md 6.2 and 6.3.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from math import inf
 from typing import Final, Protocol, runtime_checkable
 
 from postseal.core import crypto
 from postseal.core.crypto import DATA_KEY_SIZE, RandomBytes
 from postseal.core.errors import ConfigError, KeyRefused, KeyUnavailable, NotMine
+from postseal.core.findings import Examined, Finding, ends_of
 from postseal.core.keys import KeyContext, NewDataKey, Recipient
 from postseal.core.providers._attempts import first_that_opens
 from postseal.core.providers._binding import canonical
@@ -94,6 +96,22 @@ class PublicKeyRecipients:
         count = len(self._open_with) + len(self._in_service)
         opens = f", opens with {count}" if count else ""
         return f"<PublicKeyRecipients for {told or 'nobody'}{opens}>"
+
+    def examine(self) -> Iterator[Finding]:
+        """Say which certificates end, and ask about keys in services."""
+        now = self._clock()
+        for key in self._recipients:
+            if key.not_after != inf:
+                yield from ends_of(
+                    key.not_after,
+                    f"the certificate of {key.name}",
+                    now,
+                    "have it renewed, and name the new one",
+                )
+        asked: tuple[object, ...] = (self._source, *self._in_service)
+        for each in asked:
+            if isinstance(each, Examined):
+                yield from each.examine()
 
     def __reduce__(self) -> str:
         raise TypeError("a key is not for pickling")

@@ -17,10 +17,11 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, Protocol
 
 from postseal.core.errors import ConfigError, KeyRefused, KeyUnavailable
+from postseal.core.findings import Examined, Finding
 from postseal.core.forking import ForkSafeLock
 from postseal.core.keys import KeyContext
 from postseal.core.publickeys import RecipientKey
@@ -90,6 +91,12 @@ class ServiceRecipients:
 
     def __repr__(self) -> str:
         return f"<ServiceRecipients {', '.join(map(repr, self._keys))}>"
+
+    def examine(self) -> Iterator[Finding]:
+        """Ask about each key where it is."""
+        for key in self._keys:
+            if isinstance(key, Examined):
+                yield from key.examine()
 
     def recipients(self, context: KeyContext) -> Sequence[RecipientKey]:  # noqa: ARG002 - the same for all
         """Return the public keys; have them looked at beside, where it is time to. Waits for them the first time alone.
