@@ -39,7 +39,8 @@ from postseal.core import (
 )
 from postseal.core.cli._app import run
 from postseal.core.crypto import sha256
-from postseal.core.direct import BOUND_SIZE, FAILURES
+from postseal.core.datakeys.rationing import BURST
+from postseal.core.direct import BOUND_SIZE
 from postseal.core.keys import KeyBroken, NotMine, direct_keys
 from postseal.core.recovery import Kept, Recovery
 from postseal.core.resilience import Breaker
@@ -375,7 +376,7 @@ def test_every_byte_of_an_envelope_counts():
 
 
 def test_a_flood_of_forgeries_has_a_rate():
-    """D2, B6: a hundred at once, then one a second cost a call; what came then is kept, and opens later."""
+    """D2, B6: ten at once, then one a second cost a call; what came then is kept, and opens later."""
     keys, clock = FakeKeys(), Clock()
     ours = sealer(keys, monotonic=clock)
     good = ours.seal(BODY, destination=PLACE)
@@ -389,13 +390,33 @@ def test_a_flood_of_forgeries_has_a_rate():
             kept += 1
         except Refused:
             pass
-    assert keys.calls["decrypt"] == FAILURES
-    assert kept == 400 - FAILURES
+    assert keys.calls["decrypt"] == BURST
+    assert kept == 400 - BURST
     with pytest.raises(KeyUnavailable, match="too many"):
         ours.open(good, destination=PLACE)
-    clock.pass_(1.0)
-    assert ours.open(good, destination=PLACE).body == BODY
-    assert ours.open(good, destination=PLACE).body == BODY  # what opens costs nothing of the rate
+    clock.pass_(BURST)
+    for _ in range(50):
+        assert ours.open(good, destination=PLACE).body == BODY  # what opens earns the next call
+    assert keys.calls["decrypt"] == BURST + 50
+
+
+def test_a_flood_in_one_senders_name_slows_no_other(key_vault):
+    """B6: a sender whose signature was verified is an account of its own."""
+    azure = Azure(*key_vault, Clock())
+    rules = policy(**SIGNED | {"senders": ["shop", "broken"]})
+    ours = sealer(azure.provider, rules, monotonic=Clock())
+    good = ours.seal(BODY, destination=PLACE)
+    stolen = decode(good)
+    broken = sealer(Passing(stolen), rules, sender="broken")
+    outcomes = Counter()
+    for _ in range(50):
+        try:
+            ours.open(broken.seal(b"", destination=PLACE), destination=PLACE)
+        except (KeyUnavailable, Refused) as error:
+            outcomes[type(error)] += 1
+    assert outcomes == {Refused: BURST, KeyUnavailable: 50 - BURST}
+    for _ in range(20):
+        assert ours.open(good, destination=PLACE).body == BODY
 
 
 def test_the_same_forgery_costs_one_call_in_30_seconds():
@@ -577,13 +598,28 @@ def test_a_policy_may_become_direct_while_it_runs():
         ({"keys": ["main", "archive"]}, "one key, not 2"),
         ({"data_key": DataKeyLimits(max_messages=1)}, "data_key speaks of data keys"),
         ({"opening": OpeningLimits(max_age=60)}, "opening speaks of data keys"),
+        ({"opening": OpeningLimits(max_keys=5, max_failures=3)}, "opening speaks of data keys"),
         ({"key_by_reference": True}, "key_by_reference speaks of data keys"),
     ],
-    ids=["integrity", "two keys", "data_key", "opening", "key_by_reference"],
+    ids=["integrity", "two keys", "data_key", "opening", "opening in part", "key_by_reference"],
 )
 def test_what_does_not_go_with_direct_is_refused(options, text):
     with pytest.raises(ConfigError, match=text):
         policy(**options)
+
+
+@pytest.mark.parametrize(("max_failures", "more"), [(5.0, 1), (1.0, 0)])
+def test_how_many_may_fail_is_for_the_policy_to_say(max_failures, more):
+    keys, clock = FakeKeys(), Clock()
+    ours = sealer(keys, policy(opening=OpeningLimits(max_failures=max_failures)), monotonic=clock)
+    good = ours.seal(BODY, destination=PLACE)
+    payload = decode(good).payload
+    for _ in range(2):
+        for _ in range(50):
+            with pytest.raises((KeyUnavailable, Refused)):
+                ours.open(good.replace(payload, os.urandom(len(payload))), destination=PLACE)
+        clock.pass_(2.1)  # ten at five a second, and a little
+    assert keys.calls["decrypt"] == BURST + more
 
 
 def test_a_provider_that_encrypts_no_bodies_is_refused():
@@ -614,6 +650,9 @@ def test_telemetry_measures_its_calls_and_changes_nothing():
 
 class Noting(Around):
     """Notes what is asked."""
+
+    def in_words(self):
+        return ()
 
     def _ask(self, verb, context, call):
         asked.append((verb, context))

@@ -4,7 +4,8 @@ What the service encrypts is a byte that no data key begins with, the digest of 
 header and what is bound beside it hold, though no service takes anything per message; and neither a wrapped data key can be passed off as
 a body nor a body as a wrapped data key, because a data key has 32 bytes and this has 33 and more.
 
-Nothing is cached, so what does not open could cost a call each time: what failed is remembered for a while, and failures have a rate.
+Nothing is cached, so what does not open could cost a call each time: what failed is remembered for a while, and once some have failed,
+those of their origin are rationed, as wrapped keys are.
 
 Source: SPEC.md 3.7.
 """
@@ -15,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from postseal.core.crypto import equal, sha256
 from postseal.core.datakeys import NEGATIVE_AGE, Calls, Clock, copy_of
@@ -23,14 +24,13 @@ from postseal.core.errors import KeyBroken, KeyRefused, KeyUnavailable, Postseal
 from postseal.core.forking import begin_again_in_child
 from postseal.core.keys import DirectKeys, KeyContext, Recipient
 
+if TYPE_CHECKING:
+    from postseal.core.datakeys.rationing import Rations
+
 __all__ = ["BOUND_SIZE", "DirectBodies"]
 
 BOUND_SIZE: Final = 33
 """Bytes that are encrypted beside the body."""
-FAILURES: Final = 100
-"""Messages that do not open, of one policy, which may cost a call at once ..."""
-FAILURES_A_SECOND: Final = 1.0
-"""... and how many more for each second since."""
 _MAX_KNOWN: Final = 1024
 """Failures remembered."""
 _DOMAIN: Final = b"\x01"
@@ -42,17 +42,21 @@ class DirectBodies:
     Args:
         provider: Encrypts and decrypts.
         policy: Its name.
+        max_failures: Calls a second that may fail, of one origin: `OpeningLimits`.
         clock: Monotonic, in seconds.
     """
 
-    def __init__(self, provider: DirectKeys, policy: str, *, clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self, provider: DirectKeys, policy: str, max_failures: float, *, clock: Clock = time.monotonic
+    ) -> None:
         self._provider = provider
         self._policy = policy
         self._clock = clock
         self._encrypting: Calls[Recipient] = Calls()
         self._decrypting: Calls[bytes] = Calls()
         self._known: dict[object, tuple[float, PostsealError]] = {}
-        self._left, self._counted = float(FAILURES), clock()
+        self.max_failures = max_failures
+        self._rations: Rations | None = None
         self.begin_again()
         begin_again_in_child(self)
 
@@ -102,50 +106,69 @@ class DirectBodies:
         """Like `encrypt`, without blocking the loop."""
         return await self._encrypting.run_async(object(), partial(self.encrypt, body, bound, destination))
 
-    def decrypt(self, recipient: Recipient, bound: bytes, destination: str) -> bytes:
+    def decrypt(self, recipient: Recipient, bound: bytes, destination: str, origin: object = None) -> bytes:
         """Undo `encrypt`: one call.
+
+        Args:
+            recipient: What the message carried.
+            bound: All that it is authenticated with.
+            destination: As sealed.
+            origin: Whose signature was verified; None where none was. What fails is on this account.
 
         Raises:
             NotMine: Another key encrypted it; nobody was asked.
             KeyBroken: It was changed, or is bound to something else. Do not retry.
             KeyRefused: The key service said no.
-            KeyUnavailable: It did not answer; or too many messages did not open lately, and nobody was asked.
+            KeyUnavailable: It did not answer; or too many messages of this origin did not open lately, and nobody was asked.
         """
         digest = sha256(bound)
         what = destination, *recipient[:2], sha256(recipient.wrapped_key), digest
-        self._see_to_failures(what)
+        self._admit(what, origin)
         try:
-            return _body_of(self._provider.decrypt(recipient, KeyContext(self._policy, destination)), digest)
+            plaintext = self._provider.decrypt(recipient, KeyContext(self._policy, destination))
+            body = _body_of(plaintext, digest)
         except (KeyRefused, KeyBroken) as error:
-            self._failed(what, error)
+            self._failed(what, origin, error)
             raise
+        finally:
+            plaintext = b""  # as in `encrypt`
+        if self._rations is not None:
+            with self._lock:
+                self._rations.succeeded(origin, self._clock())
+        return body
 
-    async def decrypt_async(self, recipient: Recipient, bound: bytes, destination: str) -> bytes:
+    async def decrypt_async(
+        self, recipient: Recipient, bound: bytes, destination: str, origin: object = None
+    ) -> bytes:
         """Like `decrypt`, without blocking the loop."""
-        call: Callable[[], bytes] = partial(self.decrypt, recipient, bound, destination)
+        call: Callable[[], bytes] = partial(self.decrypt, recipient, bound, destination, origin)
         return await self._decrypting.run_async(object(), call)
 
-    def _see_to_failures(self, what: object) -> None:
+    def _admit(self, what: object, origin: object) -> None:
+        """Let a message have its call, unless it is known what comes of it, or too many others have failed."""
         with self._lock:
             now = self._clock()
             known = self._known.get(what)
             if known is not None and now < known[0]:
                 raise copy_of(known[1])
-            self._left = min(float(FAILURES), self._left + (now - self._counted) * FAILURES_A_SECOND)
-            self._counted = now
-            if self._left < 1.0:
+            if self._rations is not None and not self._rations.admits(origin, what, now):
                 raise KeyUnavailable(
-                    f"too many messages of policy {self._policy!r} did not open: the key service is not asked for a second"
+                    f"too many messages of policy {self._policy!r} that came like this one did not open: it is asked for later"
                 )
 
-    def _failed(self, what: object, error: PostsealError) -> None:
+    def _failed(self, what: object, origin: object, error: PostsealError) -> None:
+        from postseal.core.datakeys.rationing import Rations  # noqa: PLC0415 - loaded when the first one fails
+
         failure = copy_of(error)
         with self._lock:
-            self._left -= 1.0
+            now = self._clock()
+            if self._rations is None:
+                self._rations = Rations(self.max_failures)
+            self._rations.failed(origin, now)
             self._known.pop(what, None)
             while len(self._known) >= _MAX_KNOWN:
                 del self._known[next(iter(self._known))]
-            self._known[what] = (self._clock() + NEGATIVE_AGE, failure)
+            self._known[what] = (now + NEGATIVE_AGE, failure)
 
 
 def _body_of(plaintext: bytes, digest: bytes) -> bytes:

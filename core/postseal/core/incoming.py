@@ -312,11 +312,13 @@ class Incoming:
 
     def decrypt_direct(self, examined: Examined) -> Opened:
         """Do steps 8 to 11 of a message without a data key. Raises what `DirectBodies.decrypt` does, and `decrypt`."""
-        return self._opened(examined, self._bodies().decrypt(*_direct_of(examined)))
+        return self._opened(examined, self._bodies().decrypt(*_direct_of(examined), _origin(examined)))
 
     async def decrypt_direct_async(self, examined: Examined) -> Opened:
         """Like `decrypt_direct`, without blocking the loop."""
-        return self._opened(examined, await self._bodies().decrypt_async(*_direct_of(examined)))
+        return self._opened(
+            examined, await self._bodies().decrypt_async(*_direct_of(examined), _origin(examined))
+        )
 
     def _bodies(self) -> DirectBodies:
         if self.direct is None:

@@ -158,8 +158,11 @@ class Rules:
                 "key, so only a signature tells whose message it is"
             )
         kept = None if before is None else before.direct.get(policy.name)
-        if kept is None or before is None or before.providers.get(policy.name) is not provider:
-            kept = DirectBodies(cast("DirectKeys", provider), policy.name, clock=self._monotonic)
+        failures = policy.opening.max_failures
+        same = before is not None and before.providers.get(policy.name) is provider
+        if kept is None or not same or kept.max_failures != failures:
+            keys_of = cast("DirectKeys", provider)
+            kept = DirectBodies(keys_of, policy.name, failures, clock=self._monotonic)
         self.direct[policy.name] = kept
 
     def _resolve_signer(self, policy: Policy, signers: Mapping[str, KeyRing]) -> None:
