@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
-from typing import Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from postseal.core.cli._held import Held, Quarantine
 from postseal.core.context import check_destination
 from postseal.core.errors import ConfigError, nearest
 
-__all__ = ["ADDRESSES", "Held", "Quarantine", "open_quarantine"]
+if TYPE_CHECKING:
+    from postseal.core.policy import Policy
+
+__all__ = ["ADDRESSES", "Held", "Quarantine", "open_quarantine", "quarantine_by_policy"]
 
 ADDRESSES: Final = {
     "kafka": "POSTSEAL_KAFKA",
@@ -43,3 +47,43 @@ def open_quarantine(destination: str, address: str | None) -> Quarantine:
     room = import_module(f"postseal.core.cli._quarantine_{scheme}")
     quarantine: Quarantine = room.connect(name, where)
     return quarantine
+
+
+def quarantine_by_policy(where: str, file: Path) -> str:
+    """Return the quarantine that a policy file has for *where*: the name of a policy, or a destination under one.
+
+    Raises:
+        ConfigError: There is none, or more than one.
+    """
+    from postseal.core.config import PolicyFile
+    from postseal.core.policy import Policies
+
+    policies = PolicyFile.read(file).policies
+    if where in {policy.quarantine for policy in policies}:
+        return where
+    policy = {each.name: each for each in policies}.get(where)
+    if policy is None and ":" not in where:
+        raise ConfigError(f"{file} has no policy {where!r}{nearest(where, [each.name for each in policies])}")
+    found = _quarantines(policy or Policies(policies).find(where), None if policy else where)
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise ConfigError(
+            f"{file} names no quarantine of {where!r}: where its broker has dead letters, it knows; name that"
+        )
+    raise ConfigError(f"{file} has several quarantines of {where!r}: name one of {', '.join(found)}")
+
+
+def _quarantines(policy: Policy, destination: str | None) -> list[str]:
+    """Return where the adapters put what *policy* refuses, as far as a policy says it."""
+    from postseal.core.policy import wildcard
+
+    if policy.quarantine is not None:
+        return [policy.quarantine]
+    if policy.on_refused != "dead-letter":
+        return []
+    places = (
+        [each for each in policy.destinations if not wildcard(each)] if destination is None else [destination]
+    )
+    ends = {"kafka": ".refused", "servicebus": "/$deadletterqueue"}
+    return [place + ends[scheme] for place in places if (scheme := place.partition(":")[0]) in ends]

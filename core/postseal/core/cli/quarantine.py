@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Annotated, Any, Final, TypeAlias
 
 import typer
@@ -14,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from postseal.core.cli._console import console, print_json, printable
-from postseal.core.cli._quarantine import Held, Quarantine, open_quarantine
+from postseal.core.cli._quarantine import Held, Quarantine, open_quarantine, quarantine_by_policy
 from postseal.core.cli.inspect import panel_of
 from postseal.core.errors import ConfigError, Verdict, nearest
 
@@ -40,6 +41,14 @@ _At: TypeAlias = Annotated[
         "POSTSEAL_KAFKA, POSTSEAL_RABBITMQ, POSTSEAL_SERVICEBUS or POSTSEAL_SQS says; for SQS, AWS's own.",
     ),
 ]
+_Policy: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--policy",
+        metavar="FILE",
+        help="A policy file: QUARANTINE is then the name of a policy, or a destination under one, whose quarantine is meant.",
+    ),
+]
 _Ids: TypeAlias = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="As list shows them.")]
 _All: TypeAlias = Annotated[bool, typer.Option("--all", help="All that the filters let through.")]
 _OfVerdict: TypeAlias = Annotated[
@@ -60,6 +69,7 @@ def list_command(
     where: _Where,
     *,
     at: _At = None,
+    policy: _Policy = None,
     verdict: _OfVerdict = None,
     since: _Since = None,
     sender: _Sender = None,
@@ -67,7 +77,7 @@ def list_command(
 ) -> None:
     """List what lies in a quarantine, never a body."""
     chosen = _chooser(None, verdict, since, sender)
-    with open_quarantine(where, at) as quarantine:
+    with _opened(where, at, policy) as quarantine:
         found = list(_found(quarantine, chosen))
     if as_json:
         for held in found:
@@ -77,11 +87,13 @@ def list_command(
 
 
 @app.command("show")
-def show_command(where: _Where, ids: _Ids = None, *, at: _At = None, as_json: _Json = False) -> None:
+def show_command(
+    where: _Where, ids: _Ids = None, *, at: _At = None, policy: _Policy = None, as_json: _Json = False
+) -> None:
     """Show the parts of messages in quarantine as ``postseal inspect`` does, never a body. Exit code 1: one of them is not there."""
     if not ids:
         raise ConfigError("which? Name the ids that list shows")
-    with open_quarantine(where, at) as quarantine:
+    with _opened(where, at, policy) as quarantine:
         found = list(_found(quarantine, _chooser(ids, None, None, None)))
     out = console()
     for held in found:
@@ -104,6 +116,7 @@ def replay_command(
         typer.Option("--to", metavar="DESTINATION", help="Where to; by default where each came from."),
     ] = None,
     at: _At = None,
+    policy: _Policy = None,
     verdict: _OfVerdict = None,
     since: _Since = None,
     sender: _Sender = None,
@@ -116,7 +129,7 @@ def replay_command(
     """
     chosen = _chooser(_some(ids, every=every), verdict, since, sender)
     done: list[Held] = []
-    with open_quarantine(where, at) as quarantine:
+    with _opened(where, at, policy) as quarantine:
         for held in list(_found(quarantine, chosen, taking=True)):
             target = to or held.source
             if target is None:
@@ -135,6 +148,7 @@ def drop_command(
     *,
     every: _All = False,
     at: _At = None,
+    policy: _Policy = None,
     verdict: _OfVerdict = None,
     since: _Since = None,
     sender: _Sender = None,
@@ -143,7 +157,7 @@ def drop_command(
 ) -> None:
     """Take messages out of a quarantine for good. Asks first. Exit code 1: one of them is not there, or the answer was no."""
     chosen = _chooser(_some(ids, every=every), verdict, since, sender)
-    with open_quarantine(where, at) as quarantine:
+    with _opened(where, at, policy) as quarantine:
         found = list(_found(quarantine, chosen, taking=True))
         if (
             found
@@ -156,6 +170,10 @@ def drop_command(
         for held in found:
             _tell(held, "dropped", {"dropped": True}, as_json=as_json)
     _miss(ids, found)
+
+
+def _opened(where: str, at: str | None, policy: Path | None) -> Quarantine:
+    return open_quarantine(where if policy is None else quarantine_by_policy(where, policy), at)
 
 
 # -- which -------------------------------------------------------------------------------------------------------------
