@@ -17,6 +17,7 @@ from moto import mock_aws
 from postseal.core import (
     AwsKms,
     AzureKeyVault,
+    BranchKeys,
     CombinedKeys,
     DelegatedKey,
     KeyRefused,
@@ -34,8 +35,9 @@ from postseal.core.providers.aws_kms_recipients import AwsKmsRsaKey
 from postseal.core.providers.aws_kms_signing import AwsKmsEs256Key, AwsKmsHmacKey
 from postseal.core.providers.azure_recipients import AzureRsaKey
 from postseal.core.providers.azure_signing import AzureEs256Key
+from postseal.core.providers.branch_stores import SqliteBranches
 from postseal.core.providers.service_recipients import ServiceRecipients
-from postseal.core.resilience import Limiter, resilient
+from postseal.core.resilience import Limiter, measures, resilient
 from tests.core.key_vault import KeyVaultDouble
 from tests.core.redis_ledger import StandIn
 from tests.core.stand_ins import WatchedKeys, local_keys
@@ -277,6 +279,16 @@ def test_what_goes_around_a_provider_is_said_and_looked_through(found):
     assert "not for production" in says([each for each in findings if each.grade == "warning"])
     around = "3 tries, a breaker that opens after 5 for 2 s, 400 calls in 10 s, 5 s for a try"
     assert f"keys.main: asked with {around} ->" in says(findings)
+
+
+def test_what_wraps_branch_keys_is_asked(found, tmp_path):
+    """A key service that is taken away is noticed when a branch key ends, which may be in an hour."""
+    provider = BranchKeys(resilient(local_keys()), SqliteBranches(tmp_path / "branches.db"), "orders")
+    told = says(found(provider))
+    assert "not for production" in told
+    assert "a breaker that opens after 5" in told
+    assert "a message is sealed and opened" in told
+    assert {measure.metric for measure in measures(provider)} >= {"postseal.key_service.breaker"}
 
 
 def test_combined_keys_that_do_not_hedge_are_a_warning(found):

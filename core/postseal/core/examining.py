@@ -31,6 +31,7 @@ from postseal.core.errors import (
 from postseal.core.findings import Examined, Finding, bad, ends_of, good, room_at, warning
 from postseal.core.keys import KeyContext, KeyProvider, Recipient
 from postseal.core.policy import Policy
+from postseal.core.providers.branch import BranchKeys
 from postseal.core.providers.combined import CombinedKeys
 from postseal.core.resilience import Around
 from postseal.core.sealer import Sealer
@@ -368,7 +369,10 @@ def _states(provider: object) -> Iterator[Finding]:
         provider = provider.inner
     if around:
         yield good(f"asked with {', '.join(around)}")
-    if isinstance(provider, Examined):
+    if isinstance(provider, BranchKeys):
+        for unit in _units("", provider.inner):
+            yield from _states(unit.provider)
+    elif isinstance(provider, Examined):
         yield from provider.examine()
 
 

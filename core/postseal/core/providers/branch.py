@@ -125,7 +125,8 @@ class BranchKeys:
             )
         self._names = {branch_id(check_name(name, "a branch")): name for name in names}
         self._branch = branch
-        self._inner, self._store, self._random = inner, store, random
+        self.inner = inner
+        self._store, self._random = store, random
         self._max_age, self._max_stale, self._monotonic = max_age, max_stale, monotonic
         self._lock = ForkSafeLock()
         self._newest: dict[str, _Kept] = {}
@@ -133,7 +134,7 @@ class BranchKeys:
         self._unknown: dict[tuple[str, int], float] = {}
 
     def __repr__(self) -> str:
-        return f"<BranchKeys {', '.join(sorted(self._names.values())[:4])} under {self._inner!r}>"
+        return f"<BranchKeys {', '.join(sorted(self._names.values())[:4])} under {self.inner!r}>"
 
     def __reduce__(self) -> str:
         raise TypeError("a key is not for pickling")
@@ -298,11 +299,11 @@ class BranchKeys:
 
     def _made(self, branch: str, version: int) -> BranchRecord:
         """Make a branch key, wrapped."""
-        made = self._inner.generate(_context_of(branch, version))
+        made = self.inner.generate(_context_of(branch, version))
         return BranchRecord(branch, version, made.recipients)
 
     def _keep(self, record: BranchRecord, *, newest: bool) -> _Kept:
-        key = self._inner.unwrap(record.recipients, _context_of(record.branch, record.version))
+        key = self.inner.unwrap(record.recipients, _context_of(record.branch, record.version))
         kept = _Kept(record.version, crypto.hmac_context(key), self._monotonic() + self._max_age)
         del key  # likewise
         if len(self._kept) >= _MOST:
