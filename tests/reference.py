@@ -15,9 +15,11 @@ import hmac
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import cbor2
+from cryptography import x509
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, x25519
@@ -57,6 +59,16 @@ class VerifyingKey:
     public: bytes = b""
     delegates: bool = False  # speaks for others (7.3), and signs no messages
     accept_for_s: int = 0
+
+
+@dataclass(frozen=True)
+class Authorities:
+    """Section 7.2: certificates that are trusted, those that messages need not carry, and how each sender's must be named."""
+
+    key_id: str
+    roots: tuple[bytes, ...]
+    names: Mapping[str, list[str]]
+    known: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,6 +115,7 @@ class Opening:
     content_encoding: str | None = None
     ordering_key: bytes | None = None
     ring: tuple[VerifyingKey, ...] = ()
+    authorities: tuple[Authorities, ...] = ()
     wrapping_keys: dict[str, bytes] = field(default_factory=dict)
     opening_keys: tuple[bytes, ...] = ()  # PKCS #8, DER
     branch_keys: dict[tuple[str, int], bytes] = field(default_factory=dict)  # by name and version
@@ -659,7 +672,10 @@ def _signature(
         raise RefusedError("downgrade", 6, "no signature")
     signed = outer or inner
     key = next((key for key in opening.ring if key.key_id.encode() == signed.kid and not key.delegates), None)
-    if key is None and signed.credential is not None:
+    if key is None and (signed.credential is None or signed.credential.certificates):
+        key = _certified(signed, inner, opening)
+        found["public_key"] = b"" if key is None else key.public
+    elif key is None:
         key = _vouched_for(signed, inner, opening)
         found["public_key"] = b"" if key is None else key.public
     if key is None:
@@ -676,6 +692,66 @@ def _signature(
     statement = None if signed.credential is None else signed.credential.delegation
     if statement is not None and not statement.begins_s <= inner.sent_ms // 1000 <= statement.ends_s:
         raise RefusedError("unknown-key", 6, "outside of the delegation")
+
+
+def _certified(signed: Inner | Outer, inner: Inner, opening: Opening) -> VerifyingKey | None:
+    """The key of the signer's certificate, section 7.2."""
+    carried = () if signed.credential is None else signed.credential.certificates
+    for trusted in opening.authorities:
+        chain = carried or tuple(der for der in trusted.known if hashlib.sha256(der).digest() == signed.kid)
+        if not chain or hashlib.sha256(chain[0]).digest() != signed.kid:
+            continue
+        try:
+            leaf, *between = [x509.load_der_x509_certificate(der) for der in chain]
+        except ValueError:
+            continue
+        roots = [x509.load_der_x509_certificate(der) for der in trusted.roots]
+        at = datetime.fromtimestamp(opening.now_ms / 1000, UTC)
+        if not _signs_messages(leaf) or not _leads_to(leaf, between, roots, at):
+            continue
+        named = [sender for sender, names in trusted.names.items() if all(_has(leaf, name) for name in names)]
+        if inner.sender not in named:
+            raise RefusedError("unknown-sender", 6, "the names of the certificate")
+        public = leaf.public_key()
+        alg = EDDSA if isinstance(public, ed25519.Ed25519PublicKey) else ES256
+        der = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+        return VerifyingKey(trusted.key_id, alg, tuple(named), public=der)
+    return None
+
+
+def _leads_to(
+    one: x509.Certificate, between: list[x509.Certificate], roots: list[x509.Certificate], at: datetime
+) -> bool:
+    """Whether *one* is valid and was issued, through *between*, by one of *roots*. Source: RFC 5280 6."""
+    if not one.not_valid_before_utc <= at <= one.not_valid_after_utc:
+        return False
+    for issuer in (*roots, *between):
+        try:
+            one.verify_directly_issued_by(issuer)
+        except (ValueError, TypeError, InvalidSignature):
+            continue
+        is_authority = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+        usage = issuer.extensions.get_extension_for_class(x509.KeyUsage).value
+        left = [other for other in between if other is not issuer]
+        if is_authority and usage.key_cert_sign and (issuer in roots or _leads_to(issuer, left, roots, at)):
+            return True
+    return False
+
+
+def _signs_messages(leaf: x509.Certificate) -> bool:
+    extensions = leaf.extensions
+    uses = [e.value for e in extensions if isinstance(e.value, x509.ExtendedKeyUsage)]
+    return (
+        not extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+        and extensions.get_extension_for_class(x509.KeyUsage).value.digital_signature
+        and all(x509.ExtendedKeyUsageOID.CLIENT_AUTH in use for use in uses)
+    )
+
+
+def _has(leaf: x509.Certificate, name: str) -> bool:
+    word, _, value = name.partition("=")
+    oid = {"CN": x509.NameOID.COMMON_NAME, "O": x509.NameOID.ORGANIZATION_NAME}[word]
+    return any(attribute.value == value for attribute in leaf.subject.get_attributes_for_oid(oid))
 
 
 def _vouched_for(signed: Inner | Outer, inner: Inner, opening: Opening) -> VerifyingKey | None:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from postseal.core import (
@@ -31,6 +32,7 @@ from postseal.core import (
     UnsafeLocalKeys,
     UnsafeLocalKeysWarning,
 )
+from postseal.core.certified import X509Roots
 from postseal.core.delegation import DelegatedKey
 from postseal.core.providers.branch import BranchRecord
 from postseal.core.providers.branch_stores import MemoryBranches
@@ -100,10 +102,20 @@ def policy(entry: dict[str, Any]) -> Policy:
 
 def any_key(entry: dict[str, Any], clock: Callable[[], float]) -> Any:
     """Return a key of a ring, or what speaks for keys."""
+    if entry["algorithm"] == "X.509":
+        known = _pem(entry.get("known", ()))
+        return X509Roots(
+            entry["id"], roots=_pem(entry["roots"]), senders=entry["names"], known=known, clock=clock
+        )
     key = signing_key(entry)
     if not entry.get("delegates"):
         return key
     return DelegatedKey(key, senders=entry["senders"], accept_for=entry["accept_for_s"], clock=clock)
+
+
+def _pem(ders: Sequence[str]) -> bytes:
+    certificates = [x509.load_der_x509_certificate(bytes.fromhex(der)) for der in ders]
+    return b"".join(one.public_bytes(serialization.Encoding.PEM) for one in certificates)
 
 
 def signing_key(entry: dict[str, Any]) -> HmacKey | Ed25519Key | Es256Key:
@@ -283,6 +295,16 @@ def reference_opening(opening: dict[str, Any]) -> reference.Opening:
     for name, value in headers(opening["headers"]):
         found.setdefault(name, []).append(value)
     numbers = {"HMAC-SHA-256": reference.HMAC_256, "Ed25519": reference.EDDSA, "ES256": reference.ES256}
+    authorities = tuple(
+        reference.Authorities(
+            key_id=key["id"],
+            roots=tuple(map(bytes.fromhex, key["roots"])),
+            names=key["names"],
+            known=tuple(map(bytes.fromhex, key.get("known", ()))),
+        )
+        for key in opening["verifying_keys"]
+        if key["algorithm"] == "X.509"
+    )
     ring = tuple(
         reference.VerifyingKey(
             key_id=key["id"],
@@ -294,7 +316,9 @@ def reference_opening(opening: dict[str, Any]) -> reference.Opening:
             accept_for_s=key.get("accept_for_s", 0),
         )
         for key in opening["verifying_keys"]
-        if key.get("state") != "revoked" and opening["clock_ms"] < key.get("retired_until_ms", 1 << 62)
+        if key["algorithm"] in numbers
+        and key.get("state") != "revoked"
+        and opening["clock_ms"] < key.get("retired_until_ms", 1 << 62)
     )
     return reference.Opening(
         now_ms=opening["clock_ms"],
@@ -316,6 +340,7 @@ def reference_opening(opening: dict[str, Any]) -> reference.Opening:
         if opening["ordering_key"] is None or not rules["bind_ordering_key"]
         else bytes.fromhex(opening["ordering_key"]),
         ring=ring,
+        authorities=authorities,
         wrapping_keys={key_id: bytes.fromhex(key) for key_id, key in opening["wrapping_keys"].items()},
         opening_keys=tuple(bytes.fromhex(key) for key in opening.get("opening_keys", ())),
         branch_keys={

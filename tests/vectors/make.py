@@ -10,6 +10,7 @@ everything else, the cryptography included, stays right. All inputs are fixed: t
 from __future__ import annotations
 
 import base64
+import datetime as dt
 import hashlib
 import hmac
 import json
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import cbor2
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
@@ -542,6 +544,7 @@ def all_vectors() -> Iterator[Vector]:
     yield from bad_header()
     yield from bad_form()
     yield from bad_signed_form()
+    yield from certificates()
     yield from delegated()
     yield from against_policy()
     yield from forged()
@@ -1201,6 +1204,103 @@ def delegate(
 
 def roots_json(*roots: Key, **changes: Any) -> list[dict[str, Any]]:
     return [key_json(root, private=False) | {"senders": list(root.senders or ()), "delegates": True, "accept_for_s": 86_400} | changes for root in roots or SPEAKERS]
+
+
+# --- 7.2 certificates
+
+ROOT_CA, OTHER_CA, BETWEEN_CA = (
+    ec.derive_private_key(int.from_bytes(filled(f"authority {name}", 31), "big"), ec.SECP256R1()) for name in ("root", "other", "between")
+)
+CERTIFIED_P256 = ec.derive_private_key(int.from_bytes(filled("certified P-256", 31), "big"), ec.SECP256R1())
+CERTIFIED_ED = ed25519.Ed25519PrivateKey.from_private_bytes(filled("certified Ed25519", 32))
+NOT_BEFORE, NOT_AFTER = (dt.datetime.fromtimestamp(SECONDS + days * 86_400, dt.UTC) for days in (-30, 30))
+
+
+def x509_name(text: str) -> x509.Name:
+    words = {"CN": x509.NameOID.COMMON_NAME, "O": x509.NameOID.ORGANIZATION_NAME}
+    return x509.Name([x509.NameAttribute(words[part[0]], part[1]) for part in (piece.split("=") for piece in text.split(","))])
+
+
+def certificate(
+    subject: str,
+    private: Any,
+    by: tuple[str, Any] = ("CN=root,O=Shop", ROOT_CA),
+    *,
+    authority: bool = False,
+    usage: str = "digital_signature",
+    extended: x509.ObjectIdentifier | None = x509.ExtendedKeyUsageOID.CLIENT_AUTH,
+    window: tuple[dt.datetime, dt.datetime] = (NOT_BEFORE, NOT_AFTER),
+) -> bytes:
+    """Return a certificate in DER, the same each time: serial number and ECDSA signature are fixed."""
+    usages = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "key_cert_sign", "crl_sign", "encipher_only", "decipher_only")
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(x509_name(subject))
+        .issuer_name(x509_name(by[0]))
+        .public_key(private.public_key())
+        .serial_number(int.from_bytes(filled(f"serial {subject}", 16), "big") >> 1)
+        .not_valid_before(window[0])
+        .not_valid_after(window[1])
+        .add_extension(x509.BasicConstraints(authority, None), critical=True)
+        .add_extension(x509.KeyUsage(**{name: name == usage for name in usages}), critical=True)
+    )
+    if extended is not None and not authority:
+        builder = builder.add_extension(x509.ExtendedKeyUsage([extended]), critical=False)
+    return builder.sign(by[1], hashes.SHA256(), ecdsa_deterministic=True).public_bytes(serialization.Encoding.DER)
+
+
+def certified(private: Any, *chain: bytes, kid: bytes = b"", carry: bool = True) -> Key:
+    """Return the key of the first certificate of *chain*, which travels with it."""
+    label = b"\xa1\x18\x21" + (bstr(chain[0]) if len(chain) == 1 else head(4, len(chain)) + b"".join(map(bstr, chain)))
+    alg = ref.EDDSA if isinstance(private, ed25519.Ed25519PrivateKey) else ref.ES256
+    credential = label if carry else b"\xa0"
+    return Key("shop-ca", alg, ("billing-api",), private=private, kid=kid or hashlib.sha256(chain[0]).digest(), credential=credential)
+
+
+def certificates() -> Iterator[Vector]:
+    root = certificate("CN=root,O=Shop", ROOT_CA, authority=True, usage="key_cert_sign")
+    between = certificate("CN=between,O=Shop", BETWEEN_CA, authority=True, usage="key_cert_sign")
+    billing = "CN=billing-api,O=Shop"
+    own, own_ed = certificate(billing, CERTIFIED_P256), certificate(billing, CERTIFIED_ED)
+    names = {"billing-api": ["CN=billing-api", "O=Shop"], "shop-web": ["CN=shop-web", "O=Shop"]}
+    trusted = {"id": "shop-ca", "algorithm": "X.509", "roots": [root.hex()], "names": names}
+    known: dict[str, Any] = {"verifying_keys": [trusted]}
+    for m, protection in ((PRIVATE, "privacy"), (SIGNED, "integrity")):
+        for private, chain, word in ((CERTIFIED_P256, own, "es256"), (CERTIFIED_ED, own_ed, "ed25519")):
+            comment = f"{protection.capitalize()}, signed by the {word} key of a certificate."
+            yield opens(f"{protection}-x509-{word}", comment, "7.1, 7.2", replace(m, key=certified(private, chain)), seals=False, **known)
+    below = certificate(billing, CERTIFIED_P256, ("CN=between,O=Shop", BETWEEN_CA))
+    two = replace(PRIVATE, key=certified(CERTIFIED_P256, below, between))
+    yield opens("privacy-x509-between", "An authority between the signer's certificate and the root.", "7.1, 7.2", two, seals=False, **known)
+    held = {"verifying_keys": [trusted | {"known": [own.hex()]}]}
+    bare = replace(PRIVATE, key=certified(CERTIFIED_P256, own, carry=False))
+    yield opens("privacy-x509-known", "The message carries no certificate; the consumer has it.", "7.1, 7.2", bare, seals=False, **held)
+
+    good = replace(PRIVATE, key=certified(CERTIFIED_P256, own))
+
+    def bad(name: str, comment: str, key: Key, verdict: str = "unknown-key", m: Message = PRIVATE, **opening: Any) -> Vector:
+        return refused(f"{verdict}-certificate-{name}", comment, "7.1, 7.2, 8 step 6", verdict, 6, make(replace(m, key=key)).envelope, good, **(known | opening))
+
+    def key(subject: str = billing, by: tuple[str, Any] = ("CN=root,O=Shop", ROOT_CA), **options: Any) -> Key:
+        return certified(CERTIFIED_P256, certificate(subject, CERTIFIED_P256, by, **options))
+
+    month = dt.timedelta(days=30)
+    yield bad("of-other-authority", "An authority of the same name with another key.", key(by=("CN=root,O=Shop", OTHER_CA)))
+    yield bad("expired", "It has expired.", key(window=(NOT_BEFORE - month, NOT_BEFORE)))
+    yield bad("not-yet", "It is not valid yet.", key(window=(NOT_AFTER, NOT_AFTER + month)))
+    yield bad("of-authority", "An authority's own: it signs no messages.", key(authority=True))
+    yield bad("usage", "Its key usage is keyAgreement alone.", key(usage="key_agreement"))
+    yield bad("server", "Its extended key usage is serverAuth alone.", key(extended=x509.ExtendedKeyUsageOID.SERVER_AUTH))
+    yield bad("other-kid", "kid is not the hash of the certificate.", certified(CERTIFIED_P256, own, kid=filled("kid", 32)))
+    yield bad("no-der", "What is carried is no certificate.", certified(CERTIFIED_P256, b"certificate"))
+    yield bad("gap", "The authority between it and the root is missing.", certified(CERTIFIED_P256, below))
+    leaf = certificate("CN=leaf,O=Shop", BETWEEN_CA)
+    under = certificate(billing, CERTIFIED_P256, ("CN=leaf,O=Shop", BETWEEN_CA))
+    yield bad("by-leaf", "Issued by who is no authority.", certified(CERTIFIED_P256, under, leaf))
+    yield bad("not-carried", "The message carries no certificate, and the consumer has none.", certified(CERTIFIED_P256, own_ed, carry=False))
+    yield bad("names", "It has the names of no sender.", key("CN=billing-api,O=Other"), "unknown-sender")
+    yield bad("of-other-sender", "A genuine certificate of another sender.", key("CN=shop-web,O=Shop"), "unknown-sender")
+    yield bad("signature", "A genuine certificate, and a signature by another key.", replace(certified(CERTIFIED_P256, own), private=P256_KEY), "forged")
 
 
 def delegated() -> Iterator[Vector]:  # noqa: PLR0915 - a table
