@@ -71,7 +71,7 @@ class AIOProducer(Sealing[Awaitable[bytes]], client.AIOProducer):
         self._most = int(conf.get(_MOST, _MOST_DEFAULT)) - _FRAME
 
     @_coroutine_function
-    def produce(
+    def produce(  # pyright: ignore[reportIncompatibleMethodOverride] - both give a CoroutineType, which mypy knows by no such name
         self,
         topic: str,
         value: str | bytes | None = None,
