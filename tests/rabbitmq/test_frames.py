@@ -1,5 +1,7 @@
 """The frames of a message go out in one piece, and nothing else of pika is changed by that."""
 
+from functools import partial
+
 import pika
 import pytest
 from pika.adapters.utils.io_services_utils import _AsyncTransportBase
@@ -134,7 +136,7 @@ def own_method(connection):
 
 def covered(connection):
     """Another library has covered the method already."""
-    setattr(connection, JOINS, getattr(connection, JOINS))
+    setattr(connection, JOINS, partial(getattr(connection, JOINS)))
 
 
 def no_counter(connection):
@@ -155,4 +157,7 @@ def test_where_pika_is_not_as_we_know_it_its_own_way_is_kept(line, queue, sealer
         pieces = written(connection._impl)
         channel.basic_publish("", queue, ORDER)
         assert len(pieces) == 3
+        unprotect(protect(connection, sealer))
+        assert vars(connection._impl).get(JOINS) is before
+        protect(connection, sealer)
         assert channel.basic_get(queue, auto_ack=True)[2] == ORDER

@@ -30,15 +30,14 @@ def join_frames(connection: Any) -> None:
     Args:
         connection: One of pika with callbacks; not a blocking one, but that beneath it.
     """
+    put_out: Any = getattr(connection, _METHOD, None)
     known = getattr(pika.connection.Connection, _METHOD, None)
-    if (
-        known is None
-        or getattr(type(connection), _METHOD, None) is not known  # an adapter's own
-        or _METHOD in vars(connection)  # covered by another library
-        or type(getattr(connection, "frames_sent", None)) is not int
-    ):
+    # Another one is an adapter's own, or covered by another library. It is not looked for in `vars`: CPython then reads and writes all
+    # attributes of that connection more slowly, for as long as it lives, and pika does so twenty times for each message.
+    if known is None or getattr(put_out, "__func__", None) is not known:
         return
-    put_out = getattr(connection, _METHOD)
+    if type(getattr(connection, "frames_sent", None)) is not int:
+        return
 
     def joined(frames: Any) -> Any:
         if type(frames) is not list or len(frames) != _OF_ONE_MESSAGE or len(frames[2]) > _MOST:
@@ -52,4 +51,5 @@ def join_frames(connection: Any) -> None:
 
 def part_frames(connection: Any) -> None:
     """Undo `join_frames`."""
-    vars(connection).pop(_METHOD, None)
+    if getattr(getattr(connection, _METHOD, None), "__module__", None) == __name__:
+        delattr(connection, _METHOD)
