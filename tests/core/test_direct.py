@@ -608,6 +608,18 @@ def test_what_does_not_go_with_direct_is_refused(options, text):
         policy(**options)
 
 
+def test_purge_forgets_what_did_not_open():
+    keys = FakeKeys()
+    ours = sealer(keys)
+    envelope = ours.seal(BODY, destination=PLACE)
+    keys.refused.set()
+    assert refused(ours, envelope) is Verdict.UNKNOWN_KEY
+    keys.refused.clear()
+    assert refused(ours, envelope) is Verdict.UNKNOWN_KEY  # it is remembered
+    ours.purge()
+    assert ours.open(envelope, destination=PLACE).body == BODY
+
+
 @pytest.mark.parametrize(("max_failures", "more"), [(5.0, 1), (1.0, 0)])
 def test_how_many_may_fail_is_for_the_policy_to_say(max_failures, more):
     keys, clock = FakeKeys(), Clock()

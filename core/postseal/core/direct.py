@@ -64,6 +64,11 @@ class DirectBodies:
         """Make the lock anew: in a forked child nobody holds it."""
         self._lock = threading.Lock()
 
+    def drop(self) -> None:
+        """Forget what did not open."""
+        with self._lock:
+            self._known.clear()
+
     @property
     def most(self) -> int:
         """Bytes of the largest body."""

@@ -1073,6 +1073,8 @@ class Sealer:
                 incoming.forget()
             for opening in self._rules.opening.values():
                 opening.drop()
+            for bodies in self._rules.direct.values():
+                bodies.drop()
 
     def __enter__(self) -> Self:
         return self
