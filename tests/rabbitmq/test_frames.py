@@ -1,6 +1,7 @@
 """The frames of a message go out in one piece, and nothing else of pika is changed by that."""
 
 from functools import partial
+from typing import Any
 
 import pika
 import pytest
@@ -89,10 +90,9 @@ def test_bodies_of_all_sizes_arrive_and_long_ones_as_pika_sends_them(line, queue
 
 def test_what_the_network_takes_in_parts_arrives_whole(line, queue, sealer, monkeypatch):
     """Backpressure is pika's own: what is left of a piece waits in its buffer."""
-    send = _AsyncTransportBase._sigint_safe_send
-    monkeypatch.setattr(
-        _AsyncTransportBase, "_sigint_safe_send", staticmethod(lambda sock, data: send(sock, data[:7]))
-    )
+    transport: Any = _AsyncTransportBase
+    send = transport._sigint_safe_send
+    monkeypatch.setattr(transport, "_sigint_safe_send", staticmethod(lambda sock, data: send(sock, data[:7])))
     with line.connect(sealer) as connection:
         channel = connection.channel()
         for number in range(5):
