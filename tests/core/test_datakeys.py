@@ -8,6 +8,7 @@ import logging
 import pickle
 import threading
 import traceback
+import weakref
 from collections import Counter
 from functools import partial
 
@@ -34,6 +35,7 @@ from tests.core.stand_ins import (
     in_threads,
     local_keys,
     open_gate_when_joined,
+    shown_by_tracebacks,
     until,
 )
 
@@ -734,6 +736,50 @@ def test_no_key_shows_in_a_traceback_with_locals(provider, clock):
     )
     assert "recipients=" in frames  # locals were captured
     assert not [form for form in forms_of(other.data_key) if form in frames]
+
+
+def test_no_key_shows_in_a_traceback_of_one_that_was_made_wrong(clock):
+    """D3: nor in the error that reaches whoever seals, nor in its causes."""
+
+    class LongKeys(WatchedKeys):
+        def generate(self, context: KeyContext) -> NewDataKey:
+            made = super().generate(context)
+            return made._replace(data_key=made.data_key * 2)
+
+    keys = LongKeys()
+    with pytest.raises(KeyRefused) as caught:
+        sealing(keys, clock).take(1)
+    shown = shown_by_tracebacks(caught.value)
+    assert "size=" in shown  # locals were captured
+    (made,) = keys.made
+    assert not [form for form in forms_of(made) if form in shown]
+
+
+def test_no_key_shows_in_a_log_of_what_is_asked_ahead_and_fails(provider, clock, caplog, capfd):
+    """D3: nor on stderr: nobody waits for that call, and its error shows nowhere."""
+    caplog.set_level(logging.DEBUG)
+    message, keys = Message(provider.inner), opening(provider, clock, max_age=60)
+    message.fetch(keys)
+    provider.inner.unwrap = lambda *_: message.data_key[:-1]
+    clock.pass_(59.9)
+    message.fetch(keys)
+    for thread in threading.enumerate():
+        if thread.name == "postseal-data-key":
+            thread.join(PATIENCE)
+    assert keys.states() == []
+    told = caplog.text + "".join(capfd.readouterr())
+    assert not [form for form in forms_of(message.data_key) if form[:20] in told]
+
+
+def test_close_and_purge_leave_nothing_that_could_open(provider, clock):
+    """What was dropped is referred to by nobody: neither the key nor its cipher is left."""
+    seals, opens = sealing(provider, clock), opening(provider, clock)
+    held = [weakref.ref(seals.take(1).key), weakref.ref(Message(provider.inner).fetch(opens).key)]
+    assert all(each() is not None for each in held)
+    seals.drop()
+    opens.drop()
+    gc.collect()
+    assert [each() for each in held] == [None, None]
 
 
 def test_the_current_key_is_told_by_its_commitment(provider, clock):

@@ -13,8 +13,9 @@ import pytest
 
 from postseal.core import DataKeyLimits, OpeningLimits, Policy, Sealer
 from postseal.core.datakeys import OpeningKeys, SealingKeys
+from postseal.core.datakeys.flights import MAX_CALLS
 from postseal.core.forking import ForkSafeLock, _living
-from tests.core.stand_ins import CONTEXT, PATIENCE, Message, WatchedKeys, in_threads
+from tests.core.stand_ins import CONTEXT, PATIENCE, Clock, Message, WatchedKeys, in_threads
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 
@@ -121,6 +122,33 @@ def test_a_child_does_not_wait_for_a_call_of_its_parent(asked, provider):
     provider.gate.set()
     caller.join(PATIENCE)
     assert provider.calls == 1
+
+
+def test_a_child_does_not_wait_for_what_its_parent_asked_ahead_of_time(provider):
+    """Nor for a place among the calls at once, whoever had them all."""
+    clock = Clock()
+    message = Message(provider.inner)
+    for keys, ask in (
+        (
+            opens := OpeningKeys(provider, "orders", OpeningLimits(), clock=clock),
+            lambda: message.fetch(opens),
+        ),
+        (seals := SealingKeys(provider, CONTEXT, DataKeyLimits(), clock=clock), lambda: seals.take(1)),
+    ):
+        ask()
+        provider.gate.clear()
+        clock.pass_(599 if keys is seals else 299)
+        ask()
+        for _ in range(MAX_CALLS):
+            keys._flights._places.acquire(blocking=False)
+
+        def child():
+            provider.gate.set()
+            ask()  # noqa: B023 - called in this turn
+            return keys.states()  # noqa: B023
+
+        assert in_child(child) == "['fresh']"
+        provider.gate.set()
 
 
 @pytest.mark.parametrize("which", ["_lock", "_flights._lock"])

@@ -79,11 +79,12 @@ class MessageKey:
     cipher costs more than using it. *decrypt* raises `InvalidTag`.
     """
 
-    __slots__ = ("commitment", "decrypt", "encrypt")
+    __slots__ = ("__weakref__", "commitment", "decrypt", "encrypt")
 
     def __init__(self, data_key: bytes) -> None:
-        if len(data_key) != DATA_KEY_SIZE:
-            raise ValueError(f"a data key has {DATA_KEY_SIZE} bytes, not {len(data_key)}")
+        if (size := len(data_key)) != DATA_KEY_SIZE:
+            del data_key  # a traceback shows the locals of its frames to whoever asks
+            raise ValueError(f"a data key has {DATA_KEY_SIZE} bytes, not {size}")
         okm = derive(data_key, _MESSAGE_KEY_INFO, 64)
         cipher = AESGCM(okm[:32])
         self.encrypt = cipher.encrypt

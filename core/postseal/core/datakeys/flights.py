@@ -80,11 +80,10 @@ class Flights:
             self._board(flight, call)
         return _outcome(await asyncio.wrap_future(flight.landed)), leads
 
-    def begin(self, what: object, call: Callable[[], object]) -> None:
-        """Have the call made by another thread, unless one is under way; wait for nothing."""
+    def begin(self, what: object, call: Callable[[], object]) -> bool:
+        """Have the call made by another thread, unless one is under way; wait for nothing. Return False where no thread can be had."""
         flight, leads = self._join(what)
-        if leads:
-            self._board(flight, call)
+        return not leads or self._board(flight, call)
 
     def under_way(self, what: object) -> bool:
         """Tell whether a call is under way."""
@@ -126,12 +125,12 @@ class Flights:
         with self._lock:
             self._flights.pop(flight.what, None)
 
-    def _board(self, flight: _Flight[Any], call: Callable[[], object]) -> None:
-        """Have a thread of the crew make the call."""
+    def _board(self, flight: _Flight[Any], call: Callable[[], object]) -> bool:
+        """Have a thread of the crew make the call. Return False where none can be had: then whoever waits was told."""
         with self._lock:
             self._queue.append((flight, call))
             if self._crew >= MAX_CALLS:
-                return
+                return True
             self._crew += 1
         try:
             _start(self._work)
@@ -143,6 +142,8 @@ class Flights:
                     self._queue.clear()
             for waiting, _ in stranded:
                 self._fail(waiting, KeyUnavailable(f"no thread to ask the key service in: {error}"))
+            return not stranded
+        return True
 
     def _work(self) -> None:
         while True:

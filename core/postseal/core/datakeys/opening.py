@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from postseal.core.crypto import MessageKey, equal, sha256
 from postseal.core.datakeys.counts import CacheTallies
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OpenedKey", "OpeningKeys"]
 
+_T = TypeVar("_T")
 NEGATIVE_AGE: Final = 30.0
 """Seconds for which a wrapped key that did not unwrap is refused without a call."""
 
@@ -125,6 +126,8 @@ class OpeningKeys:
         self._keys = {}
         self._failures: dict[object, tuple[float, PostsealError]] = {}
         self._rations: Rations | None = None
+        self._proven: dict[object, None] = {}
+        """Wrapped keys that opened once, by name: not forged, and so not rationed."""
 
     # -- what is here ----------------------------------------------------------------------------------------------
 
@@ -158,8 +161,15 @@ class OpeningKeys:
             asks, era = lease.asks(now), self._era
         if asks:
             self._tallies.ahead.tick()
-            self._flights.begin((self, wanted.what), partial(self._ask, wanted, era))
+            if not self._flights.begin((self, wanted.what), partial(self._ask, wanted, era)):
+                self._look_again(wanted)
         return True
+
+    def _look_again(self, wanted: _Wanted) -> None:
+        """Have whoever opens with this key look whether to ask again, before its end."""
+        with self._lock:
+            if (key := self._keys.get(wanted.place)) is not None:
+                key.expires = min(key.expires, key.lease.until(self._clock()) or 0.0)
 
     def at_hand(self, destination: str, commitment: bytes, recipients_bytes: bytes) -> OpenedKey | None:
         """Answer as `fetch` would, where that is known; None where the key service would be asked.
@@ -180,6 +190,7 @@ class OpeningKeys:
                 key.expires = 0.0
             self._keys.clear()
             self._failures.clear()
+            self._proven.clear()
             self._rations = None
 
     # -- asking for what is not ------------------------------------------------------------------------------------
@@ -250,10 +261,9 @@ class OpeningKeys:
         self._raise_known_failure(wanted.what)
         if self._rations is not None and not self._flights.under_way((self, wanted.what)):
             with self._lock:
-                known = self._keys.get(wanted.place)
                 if (
                     (rations := self._rations) is not None
-                    and (known is None or known.what != wanted.what)
+                    and wanted.what not in self._proven
                     and not rations.admits(origin, wanted.what, self._clock())
                 ):
                     self._tallies.rationed.tick()
@@ -295,8 +305,8 @@ class OpeningKeys:
         except KeyUnavailable:
             with self._lock:
                 if (known := self._keys.get(wanted.place)) is not None:
-                    known.lease.away(now := self._clock())
-                    known.expires = min(known.expires, known.lease.until(now) or 0.0)
+                    known.lease.away(self._clock())
+            self._look_again(wanted)
             raise
         except (KeyRefused, KeyBroken, NotMine) as error:
             self._note_failure(wanted, error, era)
@@ -331,6 +341,7 @@ class OpeningKeys:
             if era != self._era:
                 key.expires = 0.0  # it opens the message that it was fetched for, no more
                 return key
+            _put(self._proven, wanted.what, None, self._limits.max_keys)
             known = self._keys.get(wanted.place)
             if known is not None:  # of one commitment, so the same key
                 known.what, known.recipients, known.lease = key.what, key.recipients, key.lease
@@ -352,10 +363,16 @@ class OpeningKeys:
             if known is not None and known.what == wanted.what:
                 del self._keys[wanted.place]
                 known.expires = 0.0
-            self._failures.pop(wanted.what, None)
-            while len(self._failures) >= self._limits.max_keys:
-                del self._failures[next(iter(self._failures))]
-            self._failures[wanted.what] = (self._clock() + NEGATIVE_AGE, failure)
+            self._proven.pop(wanted.what, None)
+            _put(self._failures, wanted.what, (self._clock() + NEGATIVE_AGE, failure), self._limits.max_keys)
+
+
+def _put(things: dict[object, _T], what: object, thing: _T, most: int) -> None:
+    """Put *thing* behind all others; the foremost go where there are more than *most*."""
+    things.pop(what, None)
+    while len(things) >= most:
+        del things[next(iter(things))]
+    things[what] = thing
 
 
 def _name(destination: str, commitment: bytes, recipients_bytes: bytes) -> object:

@@ -141,7 +141,8 @@ class SealingKeys:
             era = self._era
         if asks:
             self._tallies.ahead.tick()
-            self._flights.begin(self, partial(self._prepare, era))
+            if not self._flights.begin(self, partial(self._prepare, era)):
+                self._look_again(key)
         return key
 
     def _counted_key(self, size: int, now: float) -> SealingKey | None:
@@ -317,12 +318,18 @@ class SealingKeys:
         except KeyUnavailable:
             with self._lock:
                 if (key := self.key) is not None and era == self._era:
-                    key.lease.away(now := self._clock())
-                    key.expires = min(key.expires, key.lease.until(now) or 0.0)
+                    key.lease.away(self._clock())
+            if key is not None:
+                self._look_again(key)
             raise
         except KeyRefused:
             self.drop()
             raise
+
+    def _look_again(self, key: SealingKey) -> None:
+        """Have whoever seals with *key* look whether to ask again, before its end."""
+        with self._lock:
+            key.expires = min(key.expires, key.lease.until(self._clock()) or 0.0)
 
     def _make(self) -> SealingKey:
         began = self._clock()
