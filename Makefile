@@ -67,6 +67,7 @@ matrix: $(VENV)/.installed ## the tests of the core on every other CPython, 3.11
 
 bench: $(VENV)/.installed ## measure, side by side
 	$(BIN)/python bench/core.py
+	$(BIN)/python bench/keys.py
 	$(BIN)/python bench/brokers.py
 	$(BIN)/python bench/policy.py
 	$(BIN)/python bench/ledger.py

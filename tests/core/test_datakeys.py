@@ -515,11 +515,11 @@ def test_who_comes_late_to_a_failure_does_not_call_again(provider, clock, monkey
     keys = opening(provider, clock)
     run = keys._flights.run
 
-    def late(what, call):
+    def late(what, call, patience):
         monkeypatch.setattr(keys._flights, "run", run)
         with pytest.raises(KeyBroken):
             forged.fetch(keys)
-        return run(what, call)
+        return run(what, call, patience)
 
     monkeypatch.setattr(keys._flights, "run", late)
     with pytest.raises(KeyBroken):

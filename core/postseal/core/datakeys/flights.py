@@ -64,21 +64,37 @@ class Flights:
         self._queue: deque[tuple[_Flight[Any], Callable[[], Any]]] = deque()
         self._crew = 0
 
-    def run(self, what: object, call: Callable[[], _T]) -> tuple[_T, bool]:
-        """Make the call, or wait for the one under way. Return what it returned, and whether it was ours."""
-        flight, leads = self._join(what)
-        if leads:
-            self._fly(flight, call)
-        return _outcome(flight.landed.result()), leads
+    def run(self, what: object, call: Callable[[], _T], patience: float | None = None) -> tuple[_T, bool]:
+        """Make the call, or wait for the one under way. Return what it returned, and whether it was ours.
 
-    async def run_async(self, what: object, call: Callable[[], _T]) -> tuple[_T, bool]:
+        Who has *patience* waits for so many seconds, then raises `KeyUnavailable`; the call goes on without him.
+        """
+        flight, leads = self._join(what)
+        if leads and patience is None:
+            self._fly(flight, call)
+        elif leads:
+            self._board(flight, call)
+        try:
+            return _outcome(flight.landed.result(patience)), leads
+        except TimeoutError:
+            raise _no_answer(patience) from None
+
+    async def run_async(
+        self, what: object, call: Callable[[], _T], patience: float | None = None
+    ) -> tuple[_T, bool]:
         """Like `run`, without blocking the loop. A cancelled task leaves the call under way for the others."""
         import asyncio  # noqa: PLC0415 - who has no loop need not load it
 
         flight, leads = self._join(what)
         if leads:
             self._board(flight, call)
-        return _outcome(await asyncio.wrap_future(flight.landed)), leads
+        landed = asyncio.wrap_future(flight.landed)
+        if patience is None:
+            return _outcome(await landed), leads
+        try:
+            return _outcome(await asyncio.wait_for(landed, patience)), leads
+        except TimeoutError:
+            raise _no_answer(patience) from None
 
     def begin(self, what: object, call: Callable[[], object]) -> bool:
         """Have the call made by another thread, unless one is under way; wait for nothing. Return False where no thread can be had."""
@@ -159,6 +175,10 @@ class Flights:
 def _start(work: Callable[[], None]) -> None:
     """Start a thread of the crew."""
     threading.Thread(target=work, name="postseal-data-key", daemon=True).start()
+
+
+def _no_answer(seconds: float | None) -> KeyUnavailable:
+    return KeyUnavailable(f"the key service gave no answer for {seconds} s")
 
 
 def _outcome(landed: tuple[_T, None] | tuple[None, Exception]) -> _T:

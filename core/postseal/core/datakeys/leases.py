@@ -36,9 +36,9 @@ SLOW: Final = 5.0
 """Seconds after which a call without an answer counts as none: no message waits for it where its key may go on, stale."""
 AWAY_FOR: Final = 10.0
 """Seconds for which it is remembered that the service was away. After a pause in the traffic it is asked before a stale key serves."""
-SEALING_AHEAD: Final = (0.03, 0.06)
+SEALING_AHEAD: Final = (0.04, 0.07)
 """Parts of its age before whose end a data key to seal with is due; drawn for each: producers started at once do not call at once."""
-OPENING_AHEAD: Final = (0.01, 0.02)
+OPENING_AHEAD: Final = (0.02, 0.04)
 """The same for one to open with. Later than producers change theirs: a key that is about to go out of use is not asked for again."""
 
 
@@ -55,7 +55,8 @@ class Lease:
         max_age: Seconds.
         max_stale: Seconds past that for which it may go on while the service is away.
         ahead: Parts of its age, at least and at most, before whose end it is due.
-        took: Seconds that the service took to answer. It is due at least twice as long before its end.
+        took: Seconds that the service took to answer. It is due at least twice as long before its end; and, unless that is more than a
+            tenth of its age, so long that a call without an answer is known as one when the end comes.
         drawn: From 0 to 1: between the two parts of *ahead*.
     """
 
@@ -76,7 +77,8 @@ class Lease:
         self.ends = begins + max_age
         self.last = self.ends + max_stale
         """Until then it serves where the service is away."""
-        self.due = self.ends - min(max(max_age * (least + (most - least) * drawn), 2 * took), max_age / 2)
+        part = max_age * (least + (most - least) * drawn)
+        self.due = self.ends - min(max(part, 2 * took, min(SLOW + 1, max_age / 10)), max_age / 2)
         self._again = 0.0
         self._away = float("-inf")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 from postseal.core.crypto import MessageKey, equal, sha256
 from postseal.core.datakeys.counts import CacheTallies
 from postseal.core.datakeys.flights import Flights, copy_of
-from postseal.core.datakeys.leases import OPENING_AHEAD, Clock, KeyState, Lease, jitter
+from postseal.core.datakeys.leases import OPENING_AHEAD, SLOW, Clock, KeyState, Lease, jitter
 from postseal.core.datakeys.limits import OpeningLimits
 from postseal.core.errors import KeyBroken, KeyRefused, KeyUnavailable, NotMine, PostsealError
 from postseal.core.forking import begin_again_in_child
@@ -223,9 +223,10 @@ class OpeningKeys:
         wanted = _wanted(destination, commitment, recipients, recipients_bytes)
         self._admit(wanted, origin)
         try:
-            return self._flights.run((self, wanted.what), partial(self._unwrap, wanted, origin))[0]
+            call = partial(self._unwrap, wanted, origin)
+            return self._flights.run((self, wanted.what), call, self._patience(wanted))[0]
         except KeyUnavailable:
-            if (stale := self.cached(destination, commitment)) is None:
+            if (stale := self._stale(wanted)) is None:
                 raise
             return stale
 
@@ -244,11 +245,25 @@ class OpeningKeys:
         self._admit(wanted, origin)
         try:
             call = partial(self._unwrap, wanted, origin)
-            return (await self._flights.run_async((self, wanted.what), call))[0]
+            return (await self._flights.run_async((self, wanted.what), call, self._patience(wanted)))[0]
         except KeyUnavailable:
-            if (stale := self.cached(destination, commitment)) is None:
+            if (stale := self._stale(wanted)) is None:
                 raise
             return stale
+
+    def _patience(self, wanted: _Wanted) -> float | None:
+        """Return for how long a message is to wait: without end where there is no key that may go on without an answer."""
+        key = self._keys.get(wanted.place)
+        if key is None or not key.lease.ends <= self._clock() < key.lease.last:
+            return None
+        return SLOW
+
+    def _stale(self, wanted: _Wanted) -> OpenedKey | None:
+        """Return the data key as `cached` does, now that a message has waited and had no answer."""
+        with self._lock:
+            if (key := self._keys.get(wanted.place)) is not None:
+                key.lease.away(self._clock())
+        return self.cached(wanted.destination, wanted.commitment)
 
     def _raise_known_failure(self, what: object) -> None:
         failure = self._failures.get(what)

@@ -12,7 +12,7 @@ from typing import Final
 from postseal.core.crypto import MessageKey
 from postseal.core.datakeys.counts import CacheTallies
 from postseal.core.datakeys.flights import Flights
-from postseal.core.datakeys.leases import SEALING_AHEAD, Clock, KeyState, Lease, jitter
+from postseal.core.datakeys.leases import SEALING_AHEAD, SLOW, Clock, KeyState, Lease, jitter
 from postseal.core.datakeys.limits import DataKeyLimits
 from postseal.core.errors import KeyRefused, KeyUnavailable, TooLarge
 from postseal.core.forking import begin_again_in_child
@@ -237,9 +237,9 @@ class SealingKeys:
                 return key
             self._tallies.misses.tick()
             try:
-                made, counted = self._flights.run(self, partial(self._renew, size))
+                made, counted = self._flights.run(self, partial(self._renew, size), self._patience())
             except KeyUnavailable:
-                if (stale := self.cached(size)) is None:
+                if (stale := self._stale(size)) is None:
                     raise
                 return stale
             if counted:
@@ -256,13 +256,29 @@ class SealingKeys:
                 return key
             self._tallies.misses.tick()
             try:
-                made, counted = await self._flights.run_async(self, partial(self._renew, size))
+                made, counted = await self._flights.run_async(
+                    self, partial(self._renew, size), self._patience()
+                )
             except KeyUnavailable:
-                if (stale := self.cached(size)) is None:
+                if (stale := self._stale(size)) is None:
                     raise
                 return stale
             if counted:
                 return made
+
+    def _patience(self) -> float | None:
+        """Return for how long a message is to wait: without end where there is no key that may go on without an answer."""
+        key = self.key
+        if key is None or not key.lease.ends <= self._clock() < key.lease.last:
+            return None
+        return SLOW
+
+    def _stale(self, size: int) -> SealingKey | None:
+        """Return the current data key as `cached` does, now that a message has waited and had no answer."""
+        with self._lock:
+            if self.key is not None:
+                self.key.lease.away(self._clock())
+        return self.cached(size)
 
     def drop(self) -> None:
         """Forget the data keys, and do not keep one that is under way."""
