@@ -10,7 +10,7 @@ import pytest
 
 from postseal.core import HmacKey, KeyRing, KeyUnavailable, OpeningLimits, Refused
 from postseal.core.datakeys import OpeningKeys
-from postseal.core.datakeys.rationing import BURST, CALM
+from postseal.core.datakeys.rationing import BURST, CALM, TURN
 from postseal.core.errors import KeyBroken, KeyRefused, NotMine
 from postseal.core.keys import Recipient
 from tests.core.kit import HERE, CountedKeys, Party, policy
@@ -152,7 +152,7 @@ def test_keys_that_nobody_asks_for_again_hold_up_nobody(provider, keys, clock):
     for number in range(5000, 5100):
         for _ in range(50):
             storm.blow(number)
-    clock.pass_(BURST + 1)
+    clock.pass_(BURST + TURN)
     assert honest.fetch(keys).key.commitment == honest.commitment
 
 

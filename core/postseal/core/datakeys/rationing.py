@@ -6,9 +6,9 @@ policy says. Each that opens earns two more calls, so honest traffic is soon at 
 not refused: it may be honest. It is kept, and comes again.
 
 Who gets the next call: the key that was asked for most often. A data key seals many messages, so an honest one leads soon, while each of
-different forgeries was asked for once. Whoever would keep an honest key of *g* messages a second waiting with *f* forgeries a second has
-to bring a fresh key each second that was asked for more often than that: the honest key waits 2 f / g seconds at most, and the ten of
-the beginning.
+different forgeries was asked for once. If it does not come again within 3 seconds, its turn is over. Whoever would keep an honest key
+of *g* messages a second waiting with *f* forgeries a second has to bring a fresh key every 3 seconds, at least, that was asked for more
+often than that: the honest key waits 6 f / g seconds at most, and the ten of the beginning.
 
 Whoever signs is an origin of his own: neither forgeries in no name nor another sender's are on his account.
 """
@@ -23,6 +23,8 @@ CALM: Final = 30.0
 """Seconds without a failure after which nothing is rationed."""
 BURST: Final = 10
 """Failures before calls are rationed by time. Those that follow wait until the time of these is over, too."""
+TURN: Final = 3
+"""Times as long as a call may take of the ration, for which those wait that were asked for most."""
 _MOST_CREDIT: Final = 64
 _MOST_ASKED: Final = 1024
 """Wrapped keys whose asking is counted."""
@@ -76,9 +78,9 @@ class Ration:
         if now < self._free_at:
             return False
         if self._asked.get(what, 0) + 1 < self._top:
-            if now < self._free_at + self._each:
+            if now < self._free_at + TURN * self._each:
                 return False
-            # Those that were asked for most did not come again: they have had their time.
+            # Those that were asked for most did not come again: they have had their turn.
             self._asked = {each: times for each, times in self._asked.items() if times < self._top}
         self._asked.pop(what, None)
         self._top = max(self._asked.values(), default=0)
