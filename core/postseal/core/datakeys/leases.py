@@ -55,8 +55,7 @@ class Lease:
         max_age: Seconds.
         max_stale: Seconds past that for which it may go on while the service is away.
         ahead: Parts of its age, at least and at most, before whose end it is due.
-        took: Seconds that the service took to answer. It is due at least twice as long before its end; and, unless that is more than a
-            tenth of its age, so long that a call without an answer is known as one when the end comes.
+        took: Seconds that the service took to answer. It is due at least twice as long before its end.
         drawn: From 0 to 1: between the two parts of *ahead*.
     """
 
@@ -78,7 +77,7 @@ class Lease:
         self.last = self.ends + max_stale
         """Until then it serves where the service is away."""
         part = max_age * (least + (most - least) * drawn)
-        self.due = self.ends - min(max(part, 2 * took, min(SLOW + 1, max_age / 10)), max_age / 2)
+        self.due = self.ends - min(max(part, 2 * took), max_age / 2)
         self._again = 0.0
         self._away = float("-inf")
 
