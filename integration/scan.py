@@ -125,7 +125,9 @@ def _pieces_of(content: bytes) -> Iterator[bytes]:
 
 
 def _files(place: Path) -> list[Path]:
-    files = [place, *sorted(place.rglob("*"))]
+    # Folders vanish, too, while a broker runs: `Path.rglob` would fail of it.
+    below = (Path(folder, name) for folder, _, names in os.walk(place) for name in names)
+    files = [place, *sorted(below)]
     files = [file for file in files if file.is_file() and not file.is_symlink()]
     if not files:
         raise ValueError(f"{place} holds no file")

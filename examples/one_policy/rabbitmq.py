@@ -15,7 +15,7 @@ def main(verb: str, queue: str = "orders") -> None:
     connection = pika.BlockingConnection(pika.URLParameters(os.environ["RABBITMQ_URL"]))
     protect(connection, Sealer.from_file(os.environ["POSTSEAL_POLICY"]))  # the hook line
     channel = connection.channel()
-    channel.exchange_declare("shop", "topic")
+    channel.exchange_declare("shop", "topic", durable=True)
     channel.queue_declare(queue)
     channel.queue_bind(queue, "shop", f"orders.{queue}")
     if verb == "send":

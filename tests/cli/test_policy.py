@@ -26,7 +26,7 @@ def test_show_has_every_option_with_its_default(file, capsys):
     """A4: what is in force, not only what was written."""
     orders, logs = asked(capsys, "show", file)["policies"]
     assert orders["senders"] == ["billing-api", "shop-web"]
-    assert orders["opening"] == {"max_age": 300.0, "max_stale": 3600.0, "max_keys": 1024}
+    assert orders["opening"] == {"max_age": 300.0, "max_stale": 3600.0, "max_keys": 1024, "max_failures": 1.0}
     assert (logs["protection"], logs["mode"], logs["max_message_age"]) == ("confidentiality", "enforce", None)
     assert run(["policy", "show", file]) == 0
     out = capsys.readouterr().out
