@@ -27,6 +27,7 @@ from postseal.core import (
     RedisLedger,
     SqliteLedger,
     VaultTransit,
+    examining,
 )
 from postseal.core.examining import examine
 from postseal.core.findings import Examined, clock_of, ends_of, room_at
@@ -65,9 +66,13 @@ bind_headers = ["tenant"]
 """
 
 
+SLOW = examining._SLOW
+
+
 @pytest.fixture
-def found(tmp_path):
-    """Examines a file with *main* as its key provider; returns findings by grade."""
+def found(tmp_path, monkeypatch):
+    """Examines a file with *main* as its key provider; returns findings by grade. A busy machine is not found slow."""
+    monkeypatch.setattr("postseal.core.examining._SLOW", 60.0)
 
     def found(main, text=FILE, *, grade=None, **options):
         path = tmp_path / "postseal.toml"
@@ -258,6 +263,7 @@ def test_a_provider_that_does_not_bind_is_found_out(found):
 
 
 def test_a_slow_key_service_is_a_warning(found, monkeypatch):
+    monkeypatch.setattr("postseal.core.examining._SLOW", SLOW)
     ticks = iter(range(0, 1000, 2))
     monkeypatch.setattr("postseal.core.examining.time.perf_counter", lambda: float(next(ticks)))
     (finding,) = found(WatchedKeys(), grade="warning")

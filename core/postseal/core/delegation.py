@@ -394,6 +394,8 @@ class DelegatedKey(RingKey):
     def _ask(self, root: AskedRoot, delegation: Delegation, key_id: bytes) -> None:
         """Have *root* say whether it signed *delegation*, and keep the answer."""
         now, confirmed = self._clock(), self._confirmed.get(key_id)
+        if (confirmed is not None and now < confirmed.until) or now < self._unconfirmed.get(key_id, 0.0):
+            return  # by the call that ended between our look and ours
         try:
             self._verify(delegation)
         except Refused:

@@ -174,6 +174,8 @@ class References:
             return self.whole(data)
 
     def _look_up(self, reference: bytes) -> None:
+        if reference in self._records:
+            return  # by the call that ended between our look and ours
         data = self._store.get(reference)
         if data is None:
             self._note_missing(reference)
