@@ -11,7 +11,6 @@ from postseal.core.context import Headers, byte_head, byte_string, canonical, pa
 from postseal.core.counting import Tally
 from postseal.core.crypto import TAG_SIZE, InvalidSignature, InvalidTag, MessageKey
 from postseal.core.datakeys import OpenedKey, OpeningKeys
-from postseal.core.direct import DirectBodies
 from postseal.core.errors import ConfigError, KeyUnavailable, Refused, Verdict
 from postseal.core.learnt import (
     HINT_SIZE,
@@ -39,6 +38,7 @@ from postseal.core.wire import (
 )
 
 if TYPE_CHECKING:
+    from postseal.core.direct import DirectBodies
     from postseal.core.replay import Receipt, Register
 
 __all__ = ["Beside", "Examined", "Incoming"]

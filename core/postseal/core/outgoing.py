@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 from postseal.core.accelerator import Native, native
 from postseal.core.context import EMPTY, byte_head, byte_string
 from postseal.core.counting import Tally
 from postseal.core.crypto import NONCE_SIZE, HmacContext, RandomBytes
 from postseal.core.datakeys import SealingKey, SealingKeys, Write
-from postseal.core.direct import DirectBodies
 from postseal.core.errors import ConfigError, KeyUnavailable, nearest
 from postseal.core.forking import ForkSafeLock
 from postseal.core.policy import Policy
@@ -33,6 +32,9 @@ from postseal.core.wire import (
     signed_head,
     to_be_signed_head,
 )
+
+if TYPE_CHECKING:
+    from postseal.core.direct import DirectBodies
 
 __all__ = ["LEAST_START", "UNBOUND", "Outgoing"]
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from postseal.core.context import check_name
 from postseal.core.datakeys import CacheTallies, Flights, OpeningKeys
-from postseal.core.direct import DirectBodies
 from postseal.core.errors import ConfigError, nearest
 from postseal.core.keys import DirectKeys, KeyProvider, PublicKeys, direct_keys, forget_with
 from postseal.core.policy import Policies, Policy
 from postseal.core.providers.combined import CombinedKeys
 from postseal.core.signing import KeyRing
+
+if TYPE_CHECKING:
+    from postseal.core.direct import DirectBodies
 
 __all__ = ["Rules"]
 
@@ -162,6 +164,8 @@ class Rules:
         same = before is not None and before.providers.get(policy.name) is provider
         if kept is None or not same or kept.max_failures != failures:
             keys_of = cast("DirectKeys", provider)
+            from postseal.core.direct import DirectBodies  # noqa: PLC0415 - for who has such policies
+
             kept = DirectBodies(keys_of, policy.name, failures, clock=self._monotonic)
         self.direct[policy.name] = kept
 

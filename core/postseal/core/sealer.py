@@ -34,7 +34,6 @@ from postseal.core.keys import KeyContext, KeyProvider
 from postseal.core.opened import Opened, Parts, Verified, reference_of, varying_of
 from postseal.core.outgoing import LEAST_START, UNBOUND, Outgoing
 from postseal.core.policy import Policies, Policy
-from postseal.core.replies import Requests
 from postseal.core.rules import Rules
 from postseal.core.signing import Ask, KeyRing, deduplication_key
 from postseal.core.wire import (
@@ -193,6 +192,8 @@ class Sealer:
         self._reference_store = references
         _check_references(self._references, self._rules.policies)
         self._windows: Windows | None = None
+        from postseal.core.replies import Requests  # noqa: PLC0415 - as the audit
+
         self.requests = Requests()
         """What was asked and heard, and may yet be answered: for adapters."""
         self._clock = clock
