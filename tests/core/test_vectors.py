@@ -180,14 +180,16 @@ def test_the_decoder_alone_has_nothing_against_what_fails_later(name):
         decode(load.binary(vector, "envelope"))
 
 
-@pytest.mark.parametrize("name", OPENING)
+def _has_short_form(name):
+    header = decode(load.binary(VECTORS[name], "envelope")).header
+    return header.nonce is not None and header.in_reply_to is None
+
+
+@pytest.mark.parametrize("name", [name for name in OPENING if _has_short_form(name)])
 def test_a_short_form_is_what_the_spec_says_and_gives_the_envelope_again(name):
     """SPEC.md 3.6."""
     envelope = load.binary(VECTORS[name], "envelope")
-    decoded = decode(envelope)
-    if decoded.header.nonce is None or decoded.header.in_reply_to is not None:
-        return  # these have none
-    record = Record(decoded)
+    record = Record(decode(envelope))
     short = record.shorten(envelope)
     assert (record.data, short) == (reference.record_of(envelope), reference.shortened(envelope))
     assert looks_sealed(short)

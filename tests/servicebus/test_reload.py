@@ -105,10 +105,11 @@ def test_a_batch_that_was_filled_sealed_stays_so_where_its_queue_seals_no_more(e
     assert str(clear) == "clear"
 
 
+@pytest.mark.parametrize(
+    "ends", ["asyncio"], indirect=True
+)  # the blocking client seals as it fills, and puts nothing off
 def test_what_was_put_off_is_never_sent_as_a_placeholder(ends, queue, tmp_path):
     """asyncio fills a batch without a data key at hand; then the policies change."""
-    if not ends.is_asyncio:
-        return  # the blocking client seals as it fills, and puts nothing off
     policies = Reloaded(ends, queue, tmp_path, data_key={"max_messages": 1})
     with ends.client(policies.sealer).get_queue_sender(queue) as sender:
         for options in ({"mode": "off"}, {"bind_headers": ["tenant"]}):
