@@ -180,7 +180,11 @@ class Case:
         return [sealer for sealer in (self.producer, self._consumer) if sealer is not None]
 
     def restart(self) -> None:
-        """Have both begin again with empty caches, the consumer in a moment."""
+        """Have both begin again with empty caches, the consumer in a moment.
+
+        What it refuses just then may lie in quarantine already, and still be unsettled where it came from: it comes once more.
+        """
+        self.doubtful |= self.missing
         self._producer, self._consumer = None, None
 
     # -- the producer ----------------------------------------------------------------------------------------------
