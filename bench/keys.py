@@ -214,9 +214,13 @@ async def _herd(sealer: Sealer, verb: str, envelope: bytes, tasks: int) -> None:
 
 
 def expiry(
-    rounds: int = 9, rate: float = 500.0, seconds: float = 4.0, call: float = 0.2, life: float = 2.0
+    rounds: int = 11, rate: float = 2000.0, seconds: float = 4.0, call: float = 0.2, life: float = 2.0
 ) -> dict[str, Any]:
-    """Seal at a steady rate, in turn across expiries of the data key and without any. A message's time counts from when it was due."""
+    """Seal at a steady rate, in turn across expiries of the data key and without any. A message's time counts from when it was due.
+
+    At each expiry one message starts the thread that asks for the next key, and one is the first under that: of 4,000 messages of a life
+    these two are no 0.1 %, and the 400 that would wait for a call are 10 %.
+    """
 
     def latencies(max_age: float) -> list[float]:
         sealer = sealer_of(Service(seconds=call), max_age=max_age)
