@@ -64,6 +64,11 @@ share.coordinator.state.topic.num.partitions=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
+# Who joins a group, or a share group, is told of its partitions with a heartbeat: 5 s apart by default.
+group.consumer.min.heartbeat.interval.ms=500
+group.consumer.heartbeat.interval.ms=500
+group.share.min.heartbeat.interval.ms=500
+group.share.heartbeat.interval.ms=500
 # A killed broker returns only after its last session has ended: 9 s by default. One that got no processor for as long is taken for gone.
 broker.session.timeout.ms=6000
 broker.heartbeat.interval.ms=500

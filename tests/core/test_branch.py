@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from threading import Lock
 
 import boto3
 import cbor2
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from moto import mock_aws
+from moto.dynamodb.models import DynamoDBBackend
 
 from postseal.core import (
     AwsKms,
@@ -272,7 +274,15 @@ def test_a_destroyed_branch_is_made_anew_only_by_hand_and_under_a_new_version():
 
 
 @pytest.fixture
-def dynamo():
+def dynamo(monkeypatch):
+    lock, put_item = Lock(), DynamoDBBackend.put_item
+
+    def put_item_at_once(*args, **options):
+        with lock:
+            return put_item(*args, **options)
+
+    # Compares and writes in one step, as DynamoDB does; moto does it in two.
+    monkeypatch.setattr(DynamoDBBackend, "put_item", put_item_at_once)
     with mock_aws():
         client = boto3.client(
             "dynamodb", region_name="eu-west-1", aws_access_key_id="testing", aws_secret_access_key="testing"

@@ -148,6 +148,7 @@ async def test_what_waits_when_its_consumer_is_cancelled_is_requeued(broker):
         _, queue, tag = await started(await world.protected(), handler)
         await until(lambda: world.keys.calls["unwrap"] >= 1)
         await queue.cancel(tag)
+        await until(lambda: broker.seen.count("Basic.Nack") == 2)
         world.keys.unavailable.clear()
         assert [(await world.take(world.connection)).body for _ in range(2)] == [b"one", b"two"]
         await asyncio.sleep(0.6)  # longer than it pauses

@@ -72,11 +72,12 @@ class QueueLine(Line):
 
     # -- places ----------------------------------------------------------------------------------------------------
 
-    def place(self) -> str:
-        return self.server.new_queue(**({} if self.session is None else {"requires_session": True}))
+    def place(self, **options: Any) -> str:
+        return self.server.new_queue(**({} if self.session is None else {"requires_session": True}), **options)
 
     def place_with_dead_letters(self) -> tuple[str, str]:
-        place = self.place()
+        # What nobody settles comes again when its lock ends. The emulator's queues are as they are.
+        place = self.place(**({"lock_duration": 5} if getattr(self.server, "is_ours", True) else {}))
         return place, place + _DEAD
 
     # -- clients ---------------------------------------------------------------------------------------------------
@@ -209,8 +210,8 @@ class SessionLine(QueueLine):
 class TopicLine(QueueLine):
     """A topic to send to, a subscription to receive from."""
 
-    def place(self) -> str:
-        return self.server.new_topic(_SUBSCRIPTION)
+    def place(self, **options: Any) -> str:
+        return self.server.new_topic(_SUBSCRIPTION, **options)
 
     def sender(self, client: Any, place: str) -> Any:
         return client.get_topic_sender(place, **_QUICK)
