@@ -73,7 +73,9 @@ class QueueLine(Line):
     # -- places ----------------------------------------------------------------------------------------------------
 
     def place(self, **options: Any) -> str:
-        return self.server.new_queue(**({} if self.session is None else {"requires_session": True}), **options)
+        return self.server.new_queue(
+            **({} if self.session is None else {"requires_session": True}), **options
+        )
 
     def place_with_dead_letters(self) -> tuple[str, str]:
         # What nobody settles comes again when its lock ends. The emulator's queues are as they are.
