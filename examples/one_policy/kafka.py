@@ -21,7 +21,12 @@ def main(verb: str, topic: str = "orders") -> None:
             for order in ORDERS:
                 producer.produce(topic, order, key="shop-1", headers={"tenant": "north"})
     else:
-        group = {**conf, "group.id": "billing", "auto.offset.reset": "earliest", "enable.auto.commit": False}
+        group = {
+            **conf,
+            "group.id": f"{topic}-billing",
+            "auto.offset.reset": "earliest",
+            "enable.auto.commit": False,
+        }
         with Consumer(group, **options) as consumer:
             consumer.subscribe([topic])
             for _ in ORDERS:
