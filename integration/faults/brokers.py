@@ -52,6 +52,10 @@ class Broker(ABC, Generic[S]):
     def known(self, line: Line, place: str) -> None:
         """Have *line* know a place that another process made."""
 
+    def most_at_once(self, wanted: int) -> int:
+        """Return how many messages may be sent at once, where *wanted* are to be."""
+        return wanted
+
     def send(self, line: Line, sealer: Sealer, place: str, bodies: list[bytes]) -> list[bytes]:
         """Send *bodies*, and return those that the broker has confirmed."""
         line.send_batch(sealer, place, line.batch(place, bodies))
@@ -155,6 +159,10 @@ class OfSqs(Broker[AwsEmulator]):
     name = "sqs"
     errors = (BotoCoreError, ClientError)
 
+    def most_at_once(self, wanted: int) -> int:
+        """Ten in one call."""
+        return min(wanted, 10)
+
     def line(self, address: str | None = None) -> SqsLine:
         return _SqsLineAt(self.server, address, self.hidden)
 
@@ -193,6 +201,10 @@ class OfServiceBus(Broker[ServiceBus]):
 
     name = "servicebus"
     errors = (ServiceBusError, OSError, AssertionError)
+
+    def most_at_once(self, wanted: int) -> int:
+        """As many as one AMQP message takes."""
+        return min(wanted, 100)
 
     def line(self, address: str | None = None) -> QueueLine:
         return QueueLine(_At(self.server, address, self.hidden))

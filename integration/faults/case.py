@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 import uuid
@@ -31,7 +32,14 @@ from postseal.core import (
 )
 from tests.contract import Raw, Receiving, flipped
 
+COUNT = int(os.environ.get("POSTSEAL_FAULT_MESSAGES", "60"))
+"""Messages of a case."""
+SCALE = max(1, COUNT // 2000)
+"""By how much a long run is longer where a case goes by numbers of messages: a key service answers a few hundred calls a second."""
 BATCH = 10
+"""Messages that are sent at once while something is broken."""
+PER_KEY = BATCH * SCALE
+"""Messages of a data key, where a row does not say otherwise."""
 
 
 @dataclass
@@ -121,7 +129,7 @@ class Case:
             "name": "orders",
             "destinations": [f"{scheme}:{self.place}"],
             # Many data keys: the service is asked while it is broken, too.
-            "data_key": DataKeyLimits(max_messages=BATCH),
+            "data_key": DataKeyLimits(max_messages=PER_KEY),
             **away,
             **(policy or {}),
         }
@@ -191,20 +199,24 @@ class Case:
 
     def produce(self, count: int) -> None:
         """Send the next so many, and what was not confirmed so far: each batch is tried once."""
+        self._produce(count, BATCH)
+
+    def _produce(self, count: int, batch: int) -> None:
         due = [*self._waiting, *self._bodies[self._next : self._next + count]]
         self._next += count
         self._waiting = []
-        for at in range(0, len(due), BATCH):
-            self._send(due[at : at + BATCH])
+        for at in range(0, len(due), batch):
+            self._send(due[at : at + batch])
 
     def produce_rest(self, seconds: float) -> None:
         """Send all that is left, until all is confirmed."""
         end = time.monotonic() + seconds
-        self.produce(self.count - self._next)
+        batch = self.broker.most_at_once(BATCH * SCALE)
+        self._produce(self.count - self._next, batch)
         while self._waiting:
             assert time.monotonic() < end, f"{len(self._waiting)} messages could not be sent"
             time.sleep(0.2)
-            self.produce(0)
+            self._produce(0, batch)
 
     def _send(self, bodies: list[bytes]) -> None:
         confirmed: list[bytes] = []

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import pytest
 
 from integration.faults.brokers import OfKafka
-from integration.faults.case import BATCH, Case
+from integration.faults.case import BATCH, PER_KEY, SCALE, Case
 from integration.proxy import Answer, TcpProxy
 from integration.servers.machine import REPOSITORY
 from postseal.core import (
@@ -34,7 +34,7 @@ from postseal.core.errors import PolicyFileError
 from postseal.core.resilience import Deadline, Limited, Limiter
 from tests.contract import Raw
 
-DURING = 2 * BATCH
+DURING = 2 * PER_KEY
 """Messages that are tried while something is broken."""
 
 
@@ -52,6 +52,7 @@ class Fault:
         patience: Seconds that a key service is given to answer.
         starts_late: Whether the consumer is away until the fault has struck.
         redrives: Whether an operator has to put back what was refused.
+        most: Messages of a long run, where each of them costs calls to the key service.
     """
 
     own_broker: ClassVar[bool] = False
@@ -61,6 +62,7 @@ class Fault:
     patience: ClassVar[float] = 5
     starts_late: ClassVar[bool] = False
     redrives: ClassVar[bool] = False
+    most: ClassVar[int] = 1_000_000
     policy: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, folder: Path, openbao: Any) -> None:
@@ -216,7 +218,7 @@ class OneOfTwoDead(Fault):
 
     def during(self, case: Case) -> None:
         case.wait(lambda: not case.missing, "with one of two key services dead", 120)
-        case.produce(BATCH)
+        case.produce(PER_KEY)
         assert case.unsent  # a message carries every wrap that its policy names, or is not sent
 
     def heal(self, case: Case) -> None:
@@ -228,7 +230,7 @@ class Backlog(_Answering):
 
     error, every = "ThrottlingException", 2
     starts_late = True
-    policy: ClassVar = {"data_key": DataKeyLimits(max_messages=2)}
+    policy: ClassVar = {"data_key": DataKeyLimits(max_messages=2 * SCALE)}
 
     def during(self, case: Case) -> None:
         case.wait(lambda: not case.missing, "the backlog", 120)
@@ -239,7 +241,7 @@ class Quota(_Answering):
 
     error = "ThrottlingException"
     starts_late = True
-    policy: ClassVar = {"data_key": DataKeyLimits(max_messages=2)}
+    policy: ClassVar = {"data_key": DataKeyLimits(max_messages=2 * SCALE)}
     per: ClassVar[float] = 1.0
 
     def prepare(self, case: Case) -> None:
@@ -279,6 +281,7 @@ class OneOfTwoSilent(OneOfTwoDead):
 class EvictionStorm(Fault):
     """Each message has a data key of its own, and the consumer keeps two: one call for each."""
 
+    most = 5_000
     policy: ClassVar = {"data_key": DataKeyLimits(max_messages=1), "opening": OpeningLimits(max_keys=2)}
 
     def after(self, case: Case) -> None:
@@ -527,7 +530,7 @@ class Rotation(Fault):
         "protection": "privacy",
         "sign": "shop",
         "senders": ["shop"],
-        "data_key": DataKeyLimits(max_messages=3),
+        "data_key": DataKeyLimits(max_messages=3 * SCALE),
     }
 
     def prepare(self, case: Case) -> None:
@@ -560,7 +563,7 @@ class PolicyReload(Fault):
 
     def prepare(self, case: Case) -> None:
         case.file = self.folder / "postseal.toml"
-        self._write(case, version=1, data_key="max_messages = 10", opening="max_keys = 1024")
+        self._write(case, version=1, data_key=f"max_messages = {PER_KEY}", opening="max_keys = 1024")
         assert [policy.version for sealer in case.sealers for policy in sealer.policies] == [1]
 
     def _write(self, case: Case, *, version: int, data_key: str, opening: str, more: str = "") -> None:
@@ -585,7 +588,7 @@ opening = {{ {opening} }}
 
     def strike(self, case: Case) -> None:
         assert len(case.sealers) == 2
-        self._write(case, version=2, data_key="max_messages = 3", opening="max_keys = 2")
+        self._write(case, version=2, data_key=f"max_messages = {3 * SCALE}", opening="max_keys = 2")
         self._turn = threading.Timer(0.1, lambda: [sealer.reload() for sealer in case.sealers])
         case.keys.proxy.delay = 0.05  # as for `Rotation`
         self._turn.start()
@@ -593,7 +596,9 @@ opening = {{ {opening} }}
     def heal(self, case: Case) -> None:
         self._turn.join()
         case.keys.proxy.heal()
-        self._write(case, version=3, data_key="max_messages = 3", opening="max_keys = 2", more="sendr = 1")
+        self._write(
+            case, version=3, data_key=f"max_messages = {3 * SCALE}", opening="max_keys = 2", more="sendr = 1"
+        )
         for sealer in case.sealers:
             with pytest.raises(PolicyFileError, match="sendr"):
                 sealer.reload()

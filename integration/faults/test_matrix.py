@@ -7,7 +7,6 @@ sends so many through each case; without it, as many as a case needs.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,13 +15,11 @@ from typing import Any
 import pytest
 
 from integration.faults.brokers import KINDS, Broker, OfKafka, OfRabbit, OfServiceBus, OfSqs
-from integration.faults.case import BATCH, Case, KeyService
+from integration.faults.case import COUNT, PER_KEY, Case, KeyService
 from integration.faults.faults import DURING, FAULTS, BrokerKilled, Fault
 from integration.proxy import HttpProxy, TcpProxy
 from tests.servicebus.naps import short_naps
 
-COUNT = int(os.environ.get("POSTSEAL_FAULT_MESSAGES", "60"))
-"""Messages of a case."""
 SECONDS = 120 + COUNT / 50
 """After which a case is given up. It only ends what would fail anyway."""
 
@@ -77,7 +74,7 @@ def case(broker: Broker[Any], keys: KeyService, fault: Fault) -> Iterator[Case]:
         case = Case(
             broker,
             keys,
-            count=max(COUNT, 3 * DURING),
+            count=max(min(COUNT, fault.most), 3 * DURING),
             address=address,
             policy=fault.policy,
             dead_letters=fault.dead_letters,
@@ -97,7 +94,7 @@ def _needs_its_own(broker: Broker[Any], fault: Fault) -> bool:
 def test_nothing_is_lost_and_nothing_unverified_is_handled(case: Case, fault: Fault) -> None:
     """A1, A9, B12, B14, E5, E6: confirmed to the producer less handled is none."""
     fault.prepare(case)
-    case.produce(2 * BATCH)
+    case.produce(2 * PER_KEY)
     case.forge()
     fault.before(case)
     if not fault.starts_late:
