@@ -89,9 +89,11 @@ class Receiving(ABC):
         bodies: What was handed on so far, in that order.
         headers: The application headers of each, as the handler sees them; bytes that are text are written as text.
         refused: The `Refused` that were raised so far, where the client raises them.
+        redelivered: Those of *bodies* that came with the broker's word that it had delivered them before. Only `pika`'s callbacks note it.
     """
 
     def __init__(self) -> None:
+        self.redelivered: set[bytes | None] = set()
         self.bodies: list[bytes | None] = []
         self.headers: list[dict[str, Any]] = []
         self.refused: list[Refused] = []

@@ -203,7 +203,7 @@ class OfServiceBus(Broker[ServiceBus]):
     errors = (ServiceBusError, OSError, AssertionError)
 
     def most_at_once(self, wanted: int) -> int:
-        """As many as one AMQP message takes."""
+        """So many go into one AMQP message with room to spare."""
         return min(wanted, 100)
 
     def line(self, address: str | None = None) -> QueueLine:

@@ -93,6 +93,7 @@ class Case:
         providers: Of both; the key service alone unless a fault adds to it.
         file: A policy file that the sealers are made of; without it, they are made of `policy`.
         doubtful: Bodies that the broker may have more than once: sent again after an error, or in the hands of a consumer that ended.
+        redelivered: Bodies of which the broker itself said that it delivers them again, where its messages say so.
         handled: What was handed on, in that order.
         events: What the consumer's audit was told.
     """
@@ -149,6 +150,7 @@ class Case:
         self.confirmed: set[bytes] = set()
         self.doubtful: set[bytes] = set()
         self.handled: list[bytes | None] = []
+        self.redelivered: set[bytes | None] = set()
         self.forged: list[Raw] = []
         self.events: list[AuditEvent] = []
 
@@ -188,11 +190,7 @@ class Case:
         return [sealer for sealer in (self.producer, self._consumer) if sealer is not None]
 
     def restart(self) -> None:
-        """Have both begin again with empty caches, the consumer in a moment.
-
-        What it refuses just then may lie in quarantine already, and still be unsettled where it came from: it comes once more.
-        """
-        self.doubtful |= self.missing
+        """Have both begin again with empty caches, the consumer in a moment."""
         self._producer, self._consumer = None, None
 
     # -- the producer ----------------------------------------------------------------------------------------------
@@ -274,7 +272,7 @@ class Case:
             while not self._over.is_set():
                 sealer = self._consumer = self.sealer(on_audit=self.events.append, **self.opening)
                 with suppress(*self.broker.errors), self.line.receiving(sealer, self.place) as receiving:
-                    receiving.bodies = self.handled
+                    receiving.bodies, receiving.redelivered = self.handled, self.redelivered
                     self._until_changed(receiving, sealer)
                 if not self._over.is_set() and self._consumer is sealer:
                     # What was in its hands comes again.
@@ -333,7 +331,7 @@ class Case:
         assert set(self.handled) <= set(self._bodies)
         assert len(self.events) >= len(self.forged)
         twice = {body for body, times in Counter(self.handled).items() if times > 1}
-        assert twice <= self.doubtful
+        assert twice <= self.doubtful | self.redelivered
         files = self.broker.files(self.place, self.refused)
         assert files or self.broker.server.data_dir is None
         for file in files:

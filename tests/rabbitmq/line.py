@@ -157,6 +157,8 @@ class CallbackReceiving(Receiving):
         connection.channel().basic_consume(queue, self._on_message)
 
     def _on_message(self, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        if method.redelivered:
+            self.redelivered.add(body)
         self.got(body, properties.headers)
         if self._settles:
             channel.basic_ack(method.delivery_tag)
