@@ -14,6 +14,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Final, TypeAlias
 
@@ -33,6 +34,7 @@ _SIGNED: Final = (
 )
 _DIRECT: Final = "the key service encrypted its body itself: it has no data key that another key could wrap"
 _NOTHING: Final = "it hides nothing, so there is nothing to wrap"
+_LEFT_BEFORE: Final = "by an earlier run, which told why; a new folder to try it again"
 
 
 class Rewrapper:
@@ -158,7 +160,8 @@ def rewrap_dump(
 
     Args:
         path: A folder of files, of which each is written under its name; or a file. The formats are those of `recovery.read_dump`.
-        out: A folder. That of an earlier run is gone on with: what it has written whole is not done again.
+        out: A folder. That of an earlier run is gone on with: what it has written whole is not done again, and what it left as it was is
+            told as left.
         rewrapper: Moves each.
         progress: Told after each message.
 
@@ -197,16 +200,30 @@ def _file(  # noqa: PLR0917 - from where, to where, by whom, and who is told
         kind = looked_at(given)
         messages = _READERS[kind](given, name)
         if to.exists():
-            moved.before += sum(1 for _ in messages)
+            with to.open("rb") as written:
+                _taken_up(messages, written, kind, moved)
             return
         with part.open("r+b" if part.exists() else "w+b") as written:
-            for _ in range(_whole(written, kind)):
-                next(messages, None)
-                moved.before += 1
+            count = _whole(written, kind)
+            end = written.tell()
+            written.seek(0)
+            _taken_up(islice(messages, count), written, kind, moved)
+            written.seek(end)
             for kept, write in messages:
                 written.write(write(_one(kept, rewrapper, moved)))
                 progress(moved)
     part.replace(to)
+
+
+def _taken_up(messages: Iterator[tuple[Kept, _Write]], written: BinaryIO, kind: str, moved: Moved) -> None:
+    """Count what an earlier run has written of *messages*: moved, or left as it was, which must never be taken for moved."""
+    stands = _READERS[kind](written, "")
+    for kept, write in messages:
+        there = next(stands, None)
+        if there is None or there[1](None) == write(None):
+            moved.leave(kept.source, _LEFT_BEFORE)
+        else:
+            moved.before += 1
 
 
 def _one(kept: Kept, rewrapper: Rewrapper, moved: Moved) -> bytes | None:

@@ -41,13 +41,13 @@ def command(
     old: Annotated[
         list[str],
         typer.Option(
-            help="What opens now: a private key (PEM, PKCS #12), the ARN of a key of AWS KMS, or a name of [keys] in --policy."
+            help="What opens now: a private key (PEM, PKCS #12), the ARN of a key of AWS KMS, or a name of \\[keys] in --policy."
         ),
     ],
     new: Annotated[
         list[str],
         typer.Option(
-            help="What is to open: a public key or certificate in PEM, an ARN, or a name of [keys]. One or several."
+            help="What is to open: a public key or certificate in PEM, an ARN, or a name of \\[keys]. One or several."
         ),
     ],
     out: Annotated[
@@ -63,7 +63,7 @@ def command(
         str | None,
         typer.Option("--at", metavar="ADDRESS", help="Where the broker is, as for `postseal quarantine`."),
     ] = None,
-    policy: Annotated[str | None, typer.Option(help="Policy file, for names of its [keys].")] = None,
+    policy: Annotated[str | None, typer.Option(help="Policy file, for names of its \\[keys].")] = None,
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave the old recipients beside the new ones.")
     ] = False,
