@@ -231,3 +231,29 @@ sys.exit(code)
     done = subprocess.run([sys.executable, "-c", code, *asked], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["recovered"] == 10
+
+
+@pytest.mark.parametrize("inside", [".", "recovered"])
+def test_clear_text_is_not_written_into_the_dump(inside, archive, dump, capsys):
+    """It would go wherever the dump goes, and be read as a part of it by the next run."""
+    before = sorted(dump.rglob("*"))
+    assert run(["recover", str(dump), "--shares", str(archive), "--out", str(dump / inside)]) == 2
+    assert "must not be written among" in capsys.readouterr().err
+    assert sorted(dump.rglob("*")) == before
+
+
+def test_a_mistake_in_an_input_leaves_no_folder_behind(archive, tmp_path, capsys):
+    assert run(["recover", "nowhere", "--shares", str(archive), "--out", str(tmp_path / "out")]) == 2
+    assert "there is no 'nowhere'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_only_the_owner_reads_what_is_in_clear_whoever_made_the_files(archive, dump, tmp_path):
+    """docs/recovery.md: only you can read them."""
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("recovered.jsonl", "failed.jsonl"):
+        (out / name).touch()
+        (out / name).chmod(0o644)
+    assert run(["recover", str(dump), "--shares", str(archive), "--out", str(out)]) == 0
+    assert {file.stat().st_mode & 0o777 for file in out.iterdir()} == {0o600}

@@ -79,6 +79,7 @@ def command(
         signers=signers,
         references=references_in(references),
     )
+    _check_places(inputs, out)
     screen = console()
     with Output(out) as output, progress_bar(screen, shown=not as_json) as bar:
         report = recover(_messages(inputs, dump_format), recovery, output, progress=_Shown(bar))
@@ -128,12 +129,18 @@ def _text(path: Path) -> str:
         raise ConfigError(f"{str(path)!r} cannot be read: {error.strerror}") from None
 
 
-def _messages(inputs: list[str], dump_format: str) -> Iterator[Kept]:
-    from postseal.core.recovery import read_dump
-
+def _check_places(inputs: list[str], out: str) -> None:
+    target = Path(out).resolve()
     for given in inputs:
         if not Path(given).exists():
             raise ConfigError(f"there is no {given!r}")
+        if Path(given).resolve() in (target, *target.parents):
+            raise ConfigError("what is in clear must not be written among what is sealed: another --out")
+
+
+def _messages(inputs: list[str], dump_format: str) -> Iterator[Kept]:
+    from postseal.core.recovery import read_dump
+
     for given in inputs:
         for kept in read_dump(given, dump_format):
             # Names within different inputs may be the same.

@@ -99,7 +99,9 @@ class Output:
 
     def _opened(self, name: str, mode: str) -> BinaryIO:
         flags = os.O_RDWR | os.O_CREAT | (os.O_TRUNC if mode == "wb" else 0)
-        return os.fdopen(os.open(self.folder / name, flags, 0o600), mode)  # type: ignore[return-value]  # both modes are binary
+        number = os.open(self.folder / name, flags, 0o600)
+        os.fchmod(number, 0o600)  # who made the file may have let others read it
+        return os.fdopen(number, mode)  # type: ignore[return-value]  # both modes are binary
 
     def _take_up(self) -> None:
         """Read what an earlier run has written, and cut off the line in which it was stopped."""
