@@ -258,6 +258,15 @@ def test_destroying_one_tenants_branch_makes_its_messages_unreadable_everywhere_
         process()[1].seal(b"4111", destination="kafka:acme")
 
 
+def test_a_branch_that_never_was_is_not_told_as_destroyed():
+    """B15: a mistyped tenant; what was to be erased is all there. To destroy one twice is no mistake."""
+    keys = branch_keys()
+    keys.generate(CONTEXT)
+    with pytest.raises(ConfigError, match="no branch 'ordres'"):
+        keys.destroy("ordres")
+    assert keys.destroy("orders") == keys.destroy("orders")
+
+
 def test_a_destroyed_branch_is_made_anew_only_by_hand_and_under_a_new_version():
     keys = branch_keys()
     old = keys.generate(CONTEXT)

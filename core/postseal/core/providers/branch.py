@@ -225,12 +225,17 @@ class BranchKeys:
         Returns:
             Seconds after which no process that is configured alike has it any more, but in data keys that it has cached: add
             `OpeningLimits.max_age` and `max_stale`.
+
+        Raises:
+            ConfigError: The store has no such branch, so nothing was destroyed.
         """
         with self._lock:
-            self._store.destroy(branch)
+            destroyed = self._store.destroy(branch)
             self._newest.pop(branch, None)
             for place in [place for place in self._kept if place[0] == branch]:
                 del self._kept[place]
+        if not destroyed:
+            raise ConfigError(f"there is no branch {branch!r}: nothing was destroyed")
         return self._max_age + self._max_stale
 
     # -- keys in memory --------------------------------------------------------------------------------------------
