@@ -634,3 +634,38 @@ def test_what_is_hardly_meant_is_a_warning_with_its_line(read):
     assert "the more specific wins: policy 'orders'" in overlap.text
     assert f"line {line_of('kafka:orders')}" in overlap.text
     assert "keys.spare is used by no policy" in spare.text
+
+
+@pytest.mark.parametrize("remembers", ['max_age = "2d"', ""])
+def test_a_ledger_that_forgets_before_its_messages_are_stale_is_told_before_a_secret_is_fetched(
+    read, remembers
+):
+    """A9: a copy could come when it has forgotten. Without a word it remembers for 14 days."""
+    text = GOOD.replace('max_message_age = "14d"', 'max_message_age = "20d"')
+    text += f'[ledger]\nstore = "memory"\n{remembers}\n'
+    [mistake] = wrong(read, text)
+    assert mistake.line == line_of("20d", text)
+    assert "[ledger] remembers for" in mistake.text
+
+
+def test_a_policy_that_speaks_of_duplicates_without_a_ledger_is_warned_as_the_program_may_have_one(read):
+    text = GOOD.replace('on_refused = "dead-letter"', 'on_refused = "dead-letter"\non_duplicate = "refuse"')
+    [warning] = read(text).warnings
+    assert warning.line == line_of("on_duplicate", text)
+    assert "add [ledger]" in warning.text
+    assert read(text + '[ledger]\nstore = "memory"\n').warnings == ()
+
+
+def test_of_a_ledger_that_is_wrong_itself_nothing_more_is_said(read):
+    text = GOOD.replace('on_refused = "dead-letter"', 'on_refused = "dead-letter"\non_duplicate = "refuse"')
+    [mistake] = wrong(read, text + '[ledger]\nstore = "memry"\n')
+    assert "did you mean 'memory'" in mistake.text
+
+
+def test_integrity_hides_nothing_and_is_refused_where_the_destination_is_sensitive(read):
+    """E8: at load, before anything is sent."""
+    text = GOOD.replace(
+        'protection = "privacy"\nkeys = ["main", "archive"]', 'protection = "integrity"\nsensitive = true'
+    )
+    hides = [mistake for mistake in wrong(read, text) if "hides nothing" in mistake.text]
+    assert [mistake.line for mistake in hides] == [line_of('"integrity"', text)]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from postseal.core.config._keys import OF_OTHERS, Made
+from postseal.core.config._ledger import check_ledger
 from postseal.core.config._making import Maker, Settings
 from postseal.core.config._parsing import parse
 from postseal.core.config._policies import build, check_direct, check_together
@@ -99,6 +100,8 @@ class PolicyFile:
             _parts(options),
         )
         check_direct([(at / "policy" / index, read) for index, read in tables], options.get("keys", {}))
+        if "ledger" in options or "ledger" not in raw:  # else what is wrong with it was told
+            check_ledger([(at / "policy" / index, read) for index, read in tables], options.get("ledger"))
         _check_combined(options.get("keys", {}), key_names, at / "keys")
         _check_shared(options.get("keys", {}), at / "keys")
         report.finish()

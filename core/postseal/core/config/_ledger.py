@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_args
 from urllib.parse import urlsplit
@@ -29,7 +29,7 @@ from postseal.core.replay import LedgerFailure, MemoryLedger
 if TYPE_CHECKING:
     from postseal.core.replay import Ledger
 
-__all__ = ["MEMORY", "STORES", "LedgerKind", "ledger_of"]
+__all__ = ["MEMORY", "STORES", "LedgerKind", "check_ledger", "ledger_of"]
 
 MEMORY: Final = "memory"
 
@@ -171,6 +171,25 @@ class LedgerKind:
 def _with_store(name: str, schema: Schema) -> Schema:
     properties = {**schema["properties"], "store": {**schema["properties"]["store"], "enum": [name]}}
     return {**schema, "properties": properties}
+
+
+def check_ledger(
+    policies: Iterable[tuple[At, Mapping[str, Any] | None]], ledger: Mapping[str, Any] | None
+) -> None:
+    """See that the ledger remembers for as long as messages may come, and that there is one where a policy speaks of duplicates."""
+    remembers = None if ledger is None else ledger.get("max_age", MemoryLedger().max_age)
+    for at, policy in policies:
+        given = policy or {}
+        age, on_duplicate = given.get("max_message_age"), given.get("on_duplicate", "deliver")
+        if remembers is None and on_duplicate != "deliver":
+            (at / "on_duplicate").warn(
+                f"on_duplicate = {on_duplicate!r} needs a ledger, and the file has none: add [ledger], or hand one to the sealer"
+            )
+        elif remembers is not None and age is not None and age > remembers:
+            (at / "max_message_age").wrong(
+                f"max_message_age is {age:g} s, but [ledger] remembers for {remembers:g} s: a copy could come when it has forgotten; "
+                "give it a longer max_age"
+            )
 
 
 def ledger_of(options: Mapping[str, Any], path: Path | None) -> Ledger:

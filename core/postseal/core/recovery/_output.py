@@ -99,8 +99,9 @@ class Output:
 
     def _opened(self, name: str, mode: str) -> BinaryIO:
         flags = os.O_RDWR | os.O_CREAT | (os.O_TRUNC if mode == "wb" else 0)
-        number = os.open(self.folder / name, flags, 0o600)
-        os.fchmod(number, 0o600)  # who made the file may have let others read it
+        path = self.folder / name
+        number = os.open(path, flags, 0o600)
+        path.chmod(0o600)  # who made the file may have let others read it
         return os.fdopen(number, mode)  # type: ignore[return-value]  # both modes are binary
 
     def _take_up(self) -> None:
