@@ -13,6 +13,8 @@ import sys
 import warnings
 from pathlib import Path
 
+from postseal.core.accelerator import native
+
 ROOT = Path(__file__).parents[1]
 PARTS = ("rabbitmq", "sqs", "servicebus", "kafka", "loop_gap")
 
@@ -30,7 +32,7 @@ def main():
         parser.error(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
     warnings.simplefilter("ignore")
     sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
-    figures = {}
+    figures = {"accelerator": native() is not None}
     for name in chosen:
         print(f"measuring {name}", file=sys.stderr, flush=True)
         figures |= importlib.import_module(name).measure(options.rounds)

@@ -41,6 +41,7 @@ from postseal.core import (
     Recipient,
     Sealer,
 )
+from postseal.core.accelerator import native
 from postseal.core.context import byte_string
 from postseal.core.wire import decode
 
@@ -336,7 +337,7 @@ def main() -> None:
     result["kms_calls"] = measure_calls()
     result["import"] = measure_import(max(options.rounds, 11))
     if options.json:
-        print(json.dumps(result, indent=2))
+        print(json.dumps({"accelerator": native() is not None, **result}, indent=2))
         return
     for verb in ("seal", "open"):
         for size, row in result[verb].items():

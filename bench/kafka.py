@@ -35,6 +35,7 @@ from confluent_kafka.schema_registry.schema_registry_client import (
 from confluent_kafka.serialization import MessageField, SerializationContext
 
 from postseal.core import Policy, Sealer, UnsafeLocalKeys
+from postseal.core.accelerator import native
 from postseal.kafka import Consumer, Producer, SealingSerializer
 from postseal.kafka.aio import AIOProducer
 
@@ -214,7 +215,7 @@ def main():
     arguments = parser.parse_args()
     figures, bare = _measure(arguments.rounds)
     if arguments.json:
-        print(json.dumps(figures, indent=2))
+        print(json.dumps({"accelerator": native() is not None, **figures}, indent=2))
         return
     for name, figure in figures.items():
         what = f"{bare[name]:>9,}/s bare, sealed of it" if name in bare else "what is added, theirs to ours:"

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hmac import HMAC
 
 from postseal.core import HmacKey, KeyRing, Sealer, UnsafeLocalKeys
+from postseal.core.accelerator import native
 
 POLICIES = 1000
 CALLS = 3000
@@ -105,7 +106,7 @@ def main():
     arguments = parser.parse_args()
     figures = measure(arguments.rounds)
     if arguments.json:
-        json.dump(figures, sys.stdout, indent=2)
+        json.dump({"accelerator": native() is not None, **figures}, sys.stdout, indent=2)
         print()
         return
     for name, figure in figures.items():

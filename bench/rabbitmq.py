@@ -24,6 +24,7 @@ from pathlib import Path
 import pika
 
 from postseal.core import Policy, Sealer, UnsafeLocalKeys
+from postseal.core.accelerator import native
 from postseal.rabbitmq import protect
 from postseal.rabbitmq._frames import join_frames, part_frames
 
@@ -153,7 +154,7 @@ def main():
     arguments = parser.parse_args()
     figures = measure(arguments.rounds)
     if arguments.json:
-        print(json.dumps(figures, indent=2))
+        print(json.dumps({"accelerator": native() is not None, **figures}, indent=2))
         return
     for name, figure in figures.items():
         print(f"{name:30} {figure:>10,}")

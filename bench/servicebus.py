@@ -20,6 +20,7 @@ from azure.servicebus import ServiceBusClient, ServiceBusMessage
 from azure.servicebus import aio as azure_aio
 
 from postseal.core import Policy, Sealer, UnsafeLocalKeys
+from postseal.core.accelerator import native
 from postseal.servicebus import protect
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -139,7 +140,7 @@ def main():
     options = parser.parse_args()
     figures = measure(options.rounds)
     if options.json:
-        print(json.dumps(figures, indent=2))
+        print(json.dumps({"accelerator": native() is not None, **figures}, indent=2))
         return
     for name, value in figures.items():
         print(f"{name:26} {value}")

@@ -21,6 +21,7 @@ import boto3
 from botocore.awsrequest import AWSResponse
 
 from postseal.core import Policy, Sealer, UnsafeLocalKeys
+from postseal.core.accelerator import native
 from postseal.sqs import _sending, _sorting, protect
 from postseal.sqs._text import text_of
 
@@ -194,7 +195,17 @@ def main():
     arguments = parser.parse_args()
     ratios, parts = measure(arguments.rounds), profile(arguments.rounds)
     if arguments.json:
-        print(json.dumps({"body_bytes": len(BODY), **ratios, "percent_of_bare": parts}, indent=2))
+        print(
+            json.dumps(
+                {
+                    "accelerator": native() is not None,
+                    "body_bytes": len(BODY),
+                    **ratios,
+                    "percent_of_bare": parts,
+                },
+                indent=2,
+            )
+        )
         return
     for name, ratio in ratios.items():
         print(f"{name:12} {ratio:.2f} of the bare client's calls")
