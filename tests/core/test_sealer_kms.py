@@ -24,6 +24,7 @@ from postseal.core import (
     Sealer,
     Verdict,
 )
+from postseal.core.datakeys import leases
 from tests.core.key_services import Aws, Azure, Kms, ManagedHsm, Transit
 from tests.core.key_vault import KeyVaultDouble
 from tests.core.stand_ins import Clock, in_tasks, in_threads, local_keys
@@ -99,15 +100,15 @@ def test_ten_thousand_messages_cost_one_call_to_seal_and_one_to_open(sealer, kms
 
 
 @pytest.mark.usefixtures("asks_at_once")
-def test_calls_grow_with_time_and_not_with_messages(sealer, kms, clock):
-    """D4: in an hour of steady traffic, one key each 10 minutes, or a little less; a consumer asks at most once for each in 5."""
+def test_calls_grow_with_time_and_not_with_messages(sealer, kms, clock, monkeypatch):
+    """D4: in an hour of steady traffic, one key each 10 minutes, or a little less; a consumer asks for each once, and 5 minutes later."""
+    # In the middle of what may be drawn: where both draws are extreme, a key is asked for once more as it goes out of use.
+    monkeypatch.setattr(leases, "random_bytes", lambda size: b"\x80" + bytes(size - 1))
     for _ in range(360):
         clock.pass_(10)
         for _ in range(5):
             sealer.open(sealer.seal(b"body", destination=ORDERS), destination=ORDERS)
-    opens = kms.asked[kms.opens]
-    assert 12 <= opens <= 14
-    assert kms.asked == kms.costs(7, opens, fetched=7)
+    assert kms.asked == kms.costs(7, 13, fetched=7)  # the last of the seven is not yet 5 minutes old
 
 
 def test_each_destination_has_a_data_key_of_its_own(kms):
