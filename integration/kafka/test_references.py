@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 import os
+import time
 import uuid
 
 import pytest
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from postseal.core import KeyRefused
 from postseal.kafka import KafkaReferences
 from tests.core.reference_store_contract import ReferenceStoreContract
+
+
+def wait_for_leaders(address: str, name: str, partitions: int) -> None:
+    """Wait until a new topic can be read. Until then a store says `KeyUnavailable`: come again."""
+    consumer = Consumer({"bootstrap.servers": address, "group.id": "-", "log_level": 0})
+    end = time.monotonic() + 60
+    try:
+        for partition in range(partitions):
+            while True:
+                try:
+                    consumer.get_watermark_offsets(TopicPartition(name, partition), 10)
+                    break
+                except KafkaException:
+                    if time.monotonic() > end:
+                        raise
+                    time.sleep(0.05)
+    finally:
+        consumer.close()
 
 
 class TestKafkaReferences(ReferenceStoreContract):
@@ -26,6 +46,7 @@ class TestKafkaReferences(ReferenceStoreContract):
         }
         admin = AdminClient({"bootstrap.servers": kafka.address})
         admin.create_topics([NewTopic(name, 3, 1, config=config)])[name].result(30)
+        wait_for_leaders(kafka.address, name, 3)
         return name
 
     @pytest.fixture
