@@ -24,10 +24,12 @@ async def run(client: Any, queue: str) -> list[Any]:
         )
         await sender.cancel_scheduled_messages(cancelled)
     seen: list[Any] = [len(numbers)]
-    async with client.get_queue_receiver(queue, max_wait_time=3) as receiver:
+    async with client.get_queue_receiver(queue, max_wait_time=30) as receiver:
         async for message in receiver:
             seen.append(str(message))
             await receiver.complete_message(message)
+            if len(seen) > len(numbers):
+                break
     return seen
 
 

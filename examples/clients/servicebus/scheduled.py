@@ -18,10 +18,12 @@ def run(client: Any, queue: str) -> list[Any]:
         numbers = sender.schedule_messages([ServiceBusMessage("first"), ServiceBusMessage("second")], soon)
         sender.cancel_scheduled_messages(cancelled)
     seen: list[Any] = [len(numbers)]
-    with client.get_queue_receiver(queue, max_wait_time=3) as receiver:
+    with client.get_queue_receiver(queue, max_wait_time=30) as receiver:
         for message in receiver:
             seen.append(str(message))
             receiver.complete_message(message)
+            if len(seen) > len(numbers):
+                break
     return seen
 
 
